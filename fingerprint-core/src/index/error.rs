@@ -1,0 +1,81 @@
+//! Why the index could not answer or store something.
+
+use std::path::PathBuf;
+
+use crate::units::TrackId;
+
+/// Why the index could not answer or store something.
+///
+/// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
+/// other process or talk to it ([`InUse`](Self::InUse)), create the index
+/// ([`Missing`](Self::Missing)), re-ingest ([`FormatVersion`](Self::FormatVersion),
+/// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
+/// ([`Corrupt`](Self::Corrupt)), mend the request ([`TooLong`](Self::TooLong)) or start a second
+/// index ([`Full`](Self::Full)).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The storage engine failed; the cause is in `source`.
+    #[error("index storage failed while trying to {action}")]
+    Storage {
+        /// What was being done, as an infinitive: `"open the database"`.
+        action: &'static str,
+        /// The engine's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has the index open.
+    #[error(
+        "index {} is in use by another process; if that is earmark-server, use --server URL instead of --index", path.display()
+    )]
+    InUse {
+        /// Folder of the index.
+        path: PathBuf,
+    },
+    /// There is no index here, and the caller did not ask to create one.
+    #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
+    Missing {
+        /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The index was written by another release.
+    #[error("index format version is {actual}, this build reads {expected}; re-ingest the catalog")]
+    FormatVersion {
+        /// Version this build reads and writes.
+        expected: u32,
+        /// Version found in the database.
+        actual: u32,
+    },
+    /// The index was built with other fingerprint parameters, so its hashes mean something else.
+    #[error(
+        "index was built with parameters {actual:016x}, this build runs {expected:016x}; re-ingest the catalog"
+    )]
+    ParamsMismatch {
+        /// Digest of the running parameters.
+        expected: u64,
+        /// Digest stored in the database.
+        actual: u64,
+    },
+    /// Stored bytes are not what this format version prescribes: the files are damaged.
+    #[error("index is corrupt: {what}; restore it from a backup or re-ingest the catalog")]
+    Corrupt {
+        /// Which record, and what is wrong with it.
+        what: String,
+    },
+    /// One recording is longer than the index can address.
+    #[error("track {id} lasts {duration_s:.0} s, at most {limit_s:.0} s can be stored; split it")]
+    TooLong {
+        /// The track.
+        id: TrackId,
+        /// Its duration in seconds.
+        duration_s: f64,
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// All positions of the index have been given out.
+    #[error("index is full: it has held {hours:.0} h of audio since it was made; start a second one or re-ingest")]
+    Full {
+        /// Hours of audio ever added, removed tracks included.
+        hours: f64,
+    },
+}

@@ -1,0 +1,24 @@
+//! Audio fingerprints: which recordings are in a piece of audio, where, and how surely.
+//!
+//! Data flows one way, and `use` lines point only backwards along it:
+//!
+//! ```text
+//! audio ─ decode ─▶ samples ─ resample ─▶ 16 kHz mono ─ spectrogram ─▶ frames
+//!   ─ peaks ─▶ constellation ─ landmark ─▶ pairs of peaks ─ hash ─▶ keys
+//!   ─ index ─▶ postings ─ matching ─▶ votes ─▶ candidates ─▶ matches
+//! ```
+//!
+//! [`fingerprint`] is the one module that calls several stages in a row: audio in, constellation
+//! out, in batch or as a stream. [`index`] stores fingerprints, [`matching`] searches them.
+
+pub mod decode;
+pub mod fingerprint;
+pub mod hash;
+pub mod index;
+pub mod landmark;
+pub mod matching;
+pub mod params;
+pub mod peaks;
+pub mod resample;
+pub mod spectrogram;
+pub mod units;
