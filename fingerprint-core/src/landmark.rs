@@ -1,9 +1,21 @@
-//! placeholder
-use crate::hash::Key;
-use crate::params::Params;
+//! Landmarks: pairs of peaks, an anchor and a later target in its target zone.
+//!
+//! Position in the flow: constellation → **landmarks** → postings. A track stores few landmarks
+//! per anchor (its strongest targets), a query looks up all of them: the cost of the index stays
+//! low, and a query finds a stored pair as long as both of its peaks survived, whatever other
+//! peaks came or went.
+//!
+//! # Source
+//!
+//! A. Wang, "An Industrial-Strength Audio Search Algorithm", ISMIR 2003, section 2.2. The paper
+//! leaves the zone's shape and the choice within it open; the asymmetry between track and query
+//! is ours.
+
+use crate::hash::{self, Key};
+use crate::params::{BIN_HZ, FREQ_STEPS_PER_BIN, Params};
 use crate::peaks::Peak;
 
-/// One landmark of a reference track, ready to be stored.
+/// One landmark of a track, ready to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Landmark {
     /// Time-free hash of the pair.
@@ -12,9 +24,140 @@ pub struct Landmark {
     pub anchor_ms: u32,
 }
 
-/// The landmarks that are stored for a track, from its constellation.
+/// The landmarks that are stored for a track: for every peak of rank at most
+/// [`Params::landmark_rank_max`] the [`Params::reference_fan_out`] strongest targets in its zone.
+///
+/// `peaks` is a constellation in ascending order. Only peaks up to that rank are used, so the
+/// peaks that an index keeps for verification give the same landmarks as the whole fingerprint.
+/// Landmarks come in the order of their anchors. Silence gives none.
+///
+/// The work is O(peaks × peaks within one zone length).
 #[must_use]
 pub fn reference_landmarks(peaks: &[Peak], params: &Params) -> Vec<Landmark> {
-    let _ = (peaks, params);
-    Vec::new()
+    let fan_out = usize::from(params.reference_fan_out);
+    let mut landmarks = Vec::with_capacity(peaks.len());
+    let mut targets: Vec<Peak> = Vec::new();
+    for_each_anchor(peaks, params, |anchor, zone| {
+        targets.clear();
+        targets.extend(zone);
+        // Strongest first; among equals the earlier and lower, so that the choice is one.
+        targets.sort_unstable_by(|a, b| b.level.cmp(&a.level).then(a.cmp(b)));
+        let keys = targets.iter().filter_map(|t| hash_pair(anchor, *t)).take(fan_out);
+        landmarks.extend(keys.map(|key| Landmark { key, anchor_ms: anchor.time_ms }));
+    });
+    landmarks
+}
+
+/// Calls `visit` with each anchor and each target in its zone: the pairs that a query looks up.
+///
+/// `peaks` is a constellation in ascending order; peaks of a rank above
+/// [`Params::landmark_rank_max`] are passed over. A 10 s query has about 1,400 pairs.
+pub fn for_each_pair(peaks: &[Peak], params: &Params, mut visit: impl FnMut(Peak, Peak)) {
+    for_each_anchor(peaks, params, |anchor, zone| zone.for_each(|target| visit(anchor, target)));
+}
+
+fn for_each_anchor(
+    peaks: &[Peak],
+    params: &Params,
+    mut visit: impl FnMut(Peak, &mut dyn Iterator<Item = Peak>),
+) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a zone is a few hundred Hz high"
+    )]
+    let freq_distance_max = (params.zone_hz / BIN_HZ * FREQ_STEPS_PER_BIN as f32) as u16;
+    let eligible = |peak: &&Peak| peak.rank <= params.landmark_rank_max;
+    for (i, anchor) in peaks.iter().enumerate().filter(|(_, peak)| eligible(peak)) {
+        let mut zone = peaks[i + 1..]
+            .iter()
+            .take_while(|target| target.time_ms - anchor.time_ms <= params.zone_max_ms)
+            .filter(eligible)
+            .filter(|target| target.time_ms - anchor.time_ms >= params.zone_min_ms)
+            .filter(|target| target.freq.abs_diff(anchor.freq) <= freq_distance_max)
+            .copied();
+        visit(*anchor, &mut zone);
+    }
+}
+
+fn hash_pair(anchor: Peak, target: Peak) -> Option<Key> {
+    hash::key(anchor.freq, target.freq, target.time_ms - anchor.time_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peak(time_ms: u32, freq: u16, level: u8) -> Peak {
+        Peak { time_ms, freq, level, rank: 0 }
+    }
+
+    fn constellation() -> Vec<Peak> {
+        // The anchor; too near in time; three targets; too far in time; too far in frequency.
+        vec![
+            peak(100, 4_000, 200),
+            peak(129, 4_100, 250),
+            peak(130, 4_100, 100),
+            peak(400, 3_000, 180),
+            peak(900, 4_500, 150),
+            peak(900, 7_000, 255),
+            peak(901, 4_000, 255),
+        ]
+    }
+
+    fn pairs(peaks: &[Peak]) -> Vec<(Peak, Peak)> {
+        let mut pairs = Vec::new();
+        for_each_pair(peaks, &Params::default(), |anchor, target| pairs.push((anchor, target)));
+        pairs
+    }
+
+    #[test]
+    fn the_zone_includes_its_edges_and_nothing_beyond() {
+        let of_first: Vec<_> =
+            pairs(&constellation()).into_iter().filter(|(a, _)| a.time_ms == 100).collect();
+        let targets: Vec<_> = of_first.iter().map(|(_, target)| target.time_ms).collect();
+        assert_eq!(targets, [130, 400, 900]);
+    }
+
+    #[test]
+    fn a_track_keeps_the_strongest_targets() {
+        let landmarks = reference_landmarks(&constellation(), &Params::default());
+        let of_first: Vec<_> = landmarks.iter().filter(|l| l.anchor_ms == 100).collect();
+        let expected =
+            [(3_000, 300), (4_500, 800)].map(|(freq, dt)| hash::key(4_000, freq, dt).unwrap());
+        assert_eq!(of_first.iter().map(|l| l.key).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn shifting_the_recording_shifts_every_landmark_and_nothing_else() {
+        let early = constellation();
+        let late: Vec<_> =
+            early.iter().map(|p| Peak { time_ms: p.time_ms + 1_000_000, ..*p }).collect();
+        let params = Params::default();
+        let expected: Vec<_> = reference_landmarks(&early, &params)
+            .iter()
+            .map(|l| Landmark { anchor_ms: l.anchor_ms + 1_000_000, ..*l })
+            .collect();
+        assert!(!expected.is_empty());
+        assert_eq!(reference_landmarks(&late, &params), expected);
+    }
+
+    #[test]
+    fn peaks_of_higher_rank_change_nothing() {
+        let plain = constellation();
+        let mut crowded = plain.clone();
+        crowded.extend((0..50).map(|i| Peak { rank: 2, ..peak(100 + i * 10, 4_050, 255) }));
+        crowded.sort_unstable();
+        let params = Params::default();
+        assert_eq!(reference_landmarks(&crowded, &params), reference_landmarks(&plain, &params));
+        assert_eq!(pairs(&crowded), pairs(&plain));
+    }
+
+    #[test]
+    fn every_stored_landmark_is_among_the_pairs_of_the_same_audio() {
+        let peaks = constellation();
+        let keys: Vec<_> = pairs(&peaks).iter().filter_map(|(a, t)| hash_pair(*a, *t)).collect();
+        let landmarks = reference_landmarks(&peaks, &Params::default());
+        assert!(landmarks.iter().all(|landmark| keys.contains(&landmark.key)));
+    }
 }

@@ -11,6 +11,7 @@
 //! [`fingerprint`] is the one module that calls several stages in a row: audio in, constellation
 //! out, in batch or as a stream. [`index`] stores fingerprints, [`matching`] searches them.
 
+pub mod constellation;
 pub mod decode;
 pub mod fingerprint;
 pub mod hash;

@@ -18,5 +18,4 @@ pub mod v1 {
 }
 
 /// The encoded `FileDescriptorSet` of the package, for the reflection service.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/earmark_v1.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/earmark_v1.bin"));

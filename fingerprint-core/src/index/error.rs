@@ -73,7 +73,9 @@ pub enum IndexError {
         limit_s: f64,
     },
     /// All positions of the index have been given out.
-    #[error("index is full: it has held {hours:.0} h of audio since it was made; start a second one or re-ingest")]
+    #[error(
+        "index is full: it has held {hours:.0} h of audio since it was made; start a second one or re-ingest"
+    )]
     Full {
         /// Hours of audio ever added, removed tracks included.
         hours: f64,
