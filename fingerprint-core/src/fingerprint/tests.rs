@@ -53,10 +53,10 @@ fn the_same_sound_at_another_rate_has_nearly_the_same_peaks() {
         |f: &Fingerprint| f.peaks.iter().filter(|p| p.rank == 0).copied().collect::<Vec<_>>();
     let (a, b) = (strong(&a), strong(&b));
     let near = |p: &&Peak| {
-        b.iter().any(|q| p.time_ms.abs_diff(q.time_ms) <= 4 && p.freq.abs_diff(q.freq) <= 4)
+        b.iter().any(|q| p.time_ms.abs_diff(q.time_ms) <= 8 && p.freq.abs_diff(q.freq) <= 8)
     };
     let share = a.iter().filter(near).count() as f64 / a.len() as f64;
-    assert!(share > 0.9, "{share} of {} peaks", a.len());
+    assert!(share > 0.8, "{share} of {} peaks", a.len());
 }
 
 #[test]
