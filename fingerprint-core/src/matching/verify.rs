@@ -96,7 +96,8 @@ impl<'a> QueryPeaks<'a> {
     /// Query peaks within the tolerance of a mapped reference peak: (Δt in frames, Δf in bins, λ).
     fn near(&self, time_ms: f64, bin_at: f64) -> impl Iterator<Item = (f64, f64, f64)> {
         let half = freq_tolerance(bin_at);
-        let start = self.peaks.partition_point(|p| f64::from(p.time_ms) < time_ms - TIME_TOLERANCE_MS);
+        let start =
+            self.peaks.partition_point(|p| f64::from(p.time_ms) < time_ms - TIME_TOLERANCE_MS);
         self.peaks[start..]
             .iter()
             .zip(&self.intensity[start..])
@@ -173,7 +174,8 @@ fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
             }
         }
     }
-    let smooth = |i: usize| -> f64 { histogram[i.saturating_sub(2)..(i + 3).min(BINS)].iter().sum() };
+    let smooth =
+        |i: usize| -> f64 { histogram[i.saturating_sub(2)..(i + 3).min(BINS)].iter().sum() };
     let best = (0..BINS).max_by(|a, b| smooth(*a).total_cmp(&smooth(*b))).unwrap_or(BINS / 2);
     offset - ((best as i64 * STEP_MS) as f64 - reach)
 }
@@ -181,7 +183,8 @@ fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
 fn kernel(d_frame: f64, d_bin: f64, half_bins: f64) -> f64 {
     let half_frames = TIME_TOLERANCE_MS / FRAME_MS;
     let flank = |x: f64| 0.15 + 1.7 * (1.0 - x.min(1.0));
-    flank(d_frame.abs() / half_frames) * flank(d_bin.abs() / half_bins) / (4.0 * half_frames * half_bins)
+    flank(d_frame.abs() / half_frames) * flank(d_bin.abs() / half_bins)
+        / (4.0 * half_frames * half_bins)
 }
 
 fn likelihood_ratio(query: &QueryPeaks<'_>, time_ms: f64, bin_at: f64) -> f64 {
@@ -215,7 +218,12 @@ mod tests {
     fn random_peaks(count: u32, seed: u64) -> Vec<Peak> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut peaks: Vec<_> = (0..count)
-            .map(|_| Peak { time_ms: rng.u32(0..10_000), freq: rng.u16(620..22_000), level: 100, rank: 0 })
+            .map(|_| Peak {
+                time_ms: rng.u32(0..10_000),
+                freq: rng.u16(620..22_000),
+                level: 100,
+                rank: 0,
+            })
             .collect();
         peaks.sort_unstable();
         peaks
