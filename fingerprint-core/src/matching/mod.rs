@@ -151,7 +151,7 @@ pub fn match_fingerprint(
 /// Overlapping stretches of the query's peaks.
 fn windows(peaks: &[Peak]) -> impl Iterator<Item = &[Peak]> {
     let end_ms = peaks.last().map_or(0, |peak| peak.time_ms);
-    let mut start_ms = Some(0);
+    let mut start_ms = Some(0_u32);
     std::iter::from_fn(move || {
         let from = start_ms?;
         let to = from.saturating_add(WINDOW_MS);
