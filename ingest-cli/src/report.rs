@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use fingerprint_core::matching::{Match, MatchStatus};
 use serde::Serialize;
 
@@ -107,7 +107,6 @@ pub(crate) fn human(report: &QueryReport) -> io::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["title", "artist", "track id", "in the clip", "in the track", "confidence"]);
     for m in &report.matches {
         let range = |from, to| format!("{} – {}", clock(from), clock(to));
