@@ -73,7 +73,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<bool> {
             });
         }
         drop((work, done));
-        scope.spawn(move || items.into_iter().try_for_each(|item| to_workers.send(item)));
+        scope.spawn(move || items.into_iter().all(|item| to_workers.send(item).is_ok()));
         writer.drain(&results)
     })?;
     writer.finish(started)
@@ -191,6 +191,9 @@ impl<'a> Writer<'a> {
     fn finish(mut self, started: Instant) -> anyhow::Result<bool> {
         if let Some(report) = &mut self.report {
             report.flush()?;
+        }
+        if self.summary.added + self.summary.replaced > 0 {
+            self.index.compact()?;
         }
         self.summary.elapsed_s = started.elapsed().as_secs_f64();
         let by_name: BTreeMap<String, serde_json::Value> =
