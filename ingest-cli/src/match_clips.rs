@@ -112,7 +112,7 @@ fn search(
     params: &Params,
 ) -> anyhow::Result<(f64, MatchReport)> {
     let input = if path == Path::new("-") {
-        Input::Stream(Box::new(io::stdin().lock()))
+        Input::Stream(Box::new(io::stdin()))
     } else {
         Input::Path(path)
     };
