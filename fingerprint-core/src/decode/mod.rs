@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::DecodeError;
-use sniff::{HEAD_BYTES, Kind};
+use sniff::{HEAD_BYTES, Kind, MATROSKA};
 use source::{Source, Stream};
 use tempfile::NamedTempFile;
 
@@ -146,10 +146,29 @@ impl Meter<'_, '_> {
 
 /// Why the built-in decoders did not deliver. The sink has had nothing of `TryFfmpeg`.
 enum Refusal {
-    /// Another decoder may do better. `partial`: the built-in one can decode a part of it.
-    TryFfmpeg { container: String, codec: String, reason: String, partial: bool },
+    /// Another decoder may do better.
+    TryFfmpeg(Refused),
     /// It would not help.
     Final(DecodeError),
+}
+
+/// What the built-in decoders found out before they gave up.
+struct Refused {
+    container: String,
+    codec: String,
+    reason: String,
+    /// They can decode a part of it.
+    partial: bool,
+}
+
+/// How to read a container of this name, first and second: `true` from start to end, `false` with
+/// seeking.
+///
+/// Some demuxers (Matroska, AIFF) refuse a file that is cut off if they can look for its end, and
+/// others a file whose tables are behind the audio if they cannot. Matroska is read from start to
+/// end first, because with seeking its demuxer goes through the whole file before it begins.
+fn attempts(container: &str) -> [bool; 2] {
+    if container == MATROSKA { [true, false] } else { [false, true] }
 }
 
 /// Decodes `input`, mixes it to mono and hands it to `sink` in chunks with their sample rate in
@@ -231,20 +250,28 @@ impl<'s> Job<'_, 's> {
         container: &'static str,
         whole_only: bool,
     ) -> Result<DecodeSummary, DecodeError> {
-        let (source, _) = self.open(place)?;
-        let request = symphonia::Request { source, name: self.name, container, whole_only };
-        match symphonia::decode(request, &mut self.meter) {
-            Ok(summary) => Ok(summary),
-            Err(Refusal::Final(error)) => Err(error),
-            Err(Refusal::TryFfmpeg { container: found, codec, reason, partial }) => {
-                match self.run_ffmpeg(place, found, codec, reason) {
-                    // A part is better than nothing.
-                    Err(DecodeError::NeedsFfmpeg { .. }) if partial => {
-                        self.decode_known(place, container, false)
-                    }
-                    result => result,
+        let mut refusal = None;
+        for sequential in attempts(container) {
+            let (source, _) = self.open(place)?;
+            let name = self.name;
+            let request = symphonia::Request { source, name, container, whole_only, sequential };
+            match symphonia::decode(request, &mut self.meter) {
+                Ok(summary) => return Ok(summary),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::TryFfmpeg(refused)) => {
+                    // What the first one says is nearer to the cause.
+                    refusal.get_or_insert(refused);
                 }
             }
+        }
+        let refused = refusal.expect("there are two attempts");
+        let partial = refused.partial;
+        match self.run_ffmpeg(place, refused.container, refused.codec, refused.reason) {
+            // A part is better than nothing.
+            Err(DecodeError::NeedsFfmpeg { .. }) if partial => {
+                self.decode_known(place, container, false)
+            }
+            result => result,
         }
     }
 
@@ -287,6 +314,7 @@ impl<'s> Job<'_, 's> {
                     name: self.name,
                     container,
                     whole_only: self.options.ffmpeg.is_some(),
+                    sequential: true,
                 };
                 match symphonia::decode(request, &mut self.meter) {
                     Ok(summary) => return Ok(summary),

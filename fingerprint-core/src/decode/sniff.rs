@@ -8,6 +8,9 @@
 /// How many bytes from the start are looked at.
 pub(super) const HEAD_BYTES: usize = 4096;
 
+/// Name of the container of MKV and WebM.
+pub(super) const MATROSKA: &str = "matroska";
+
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -54,7 +57,7 @@ const MAGICS: [Magic; 43] = [
     maybe(0, b"caff", "caf"),
     maybe(0, b"fLaC", "flac"),
     maybe(0, b"OggS", "ogg"),
-    maybe(0, b"\x1a\x45\xdf\xa3", "mkv"),
+    maybe(0, b"\x1a\x45\xdf\xa3", MATROSKA),
     maybe(4, b"ftyp", "isomp4"),
     // ASF's header object: WMA, WMV.
     foreign(0, &[0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11], "asf", "unknown"),

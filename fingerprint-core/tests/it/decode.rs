@@ -39,11 +39,14 @@ fn without_ffmpeg() -> DecodeOptions {
     DecodeOptions { ffmpeg: None, ..DecodeOptions::default() }
 }
 
+/// Samples and their rate in Hz.
+type Chunk = (Vec<f32>, u32);
+
 /// Everything that comes out, with the rate of each chunk.
 fn chunks(
     input: Input<'_>,
     options: &DecodeOptions,
-) -> Result<(Vec<(Vec<f32>, u32)>, DecodeSummary), DecodeError> {
+) -> Result<(Vec<Chunk>, DecodeSummary), DecodeError> {
     let mut chunks = Vec::new();
     let summary = decode(input, options, &mut |chunk, rate_hz| {
         chunks.push((chunk.to_vec(), rate_hz));
@@ -139,9 +142,9 @@ fn the_summary_says_what_it_was() {
         ("catalog/armygeddon.m4a", "isomp4", "aac", 44_100, 2),
         ("catalog/mutilated_mime.mp4", "isomp4", "aac", 44_100, 2),
         ("catalog/palace.ogg", "ogg", "vorbis", 44_100, 2),
-        ("catalog/crossroads.webm", "mkv", "opus", 48_000, 2),
+        ("catalog/crossroads.webm", "matroska", "opus", 48_000, 2),
         ("catalog/mountain.flac", "flac", "flac", 44_100, 2),
-        ("codecs/ac3.mkv", "mkv", "ac3", 48_000, 2),
+        ("codecs/ac3.mkv", "matroska", "ac3", 48_000, 2),
         ("codecs/opus_5_1.ogg", "ogg", "opus", 48_000, 6),
     ] {
         let summary = samples(Input::Path(&testdata(file)), &DecodeOptions::default()).unwrap().1;

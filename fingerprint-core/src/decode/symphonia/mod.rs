@@ -12,11 +12,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use symphonia::core::errors::Error;
 use symphonia::core::formats::FormatReader;
+use symphonia::core::io::MediaSource as _;
 use symphonia::core::packet::Packet;
 
 use super::mixdown::Mixdown;
 use super::source::{Source, TooLarge};
-use super::{DecodeError, DecodeSummary, Meter, Refusal};
+use super::{DecodeError, DecodeSummary, Meter, Refusal, Refused};
 use crate::resample::{RATE_MAX_HZ, RATE_MIN_HZ};
 use open::Track;
 use watched::{Fault, Watched};
@@ -40,6 +41,8 @@ pub(super) struct Request<'n, 's> {
     pub(super) container: &'static str,
     /// Refuse what can only be decoded in part here.
     pub(super) whole_only: bool,
+    /// Do not seek, even if the source can.
+    pub(super) sequential: bool,
 }
 
 /// Decodes, guessing the container by its content.
@@ -47,12 +50,12 @@ pub(super) fn decode(
     request: Request<'_, '_>,
     meter: &mut Meter<'_, '_>,
 ) -> Result<DecodeSummary, Refusal> {
-    let Request { source, name, container, whole_only } = request;
+    let Request { source, name, container, whole_only, sequential } = request;
     let fault = Fault::default();
-    let source = Box::new(Watched::new(source, fault.clone()));
+    let source = Box::new(Watched::new(source, sequential, fault.clone()));
     let result = Session::open(source, container, whole_only)
         .and_then(|session| session.run(meter))
-        .map_err(|refused| refused.into_refusal(name));
+        .map_err(|nothing| nothing.into_refusal(name));
     // Decoders take a failed read for the end, or hide it in an error of their own.
     match fault.take() {
         Some(error) => Err(Refusal::Final(read_error(error, name))),
@@ -70,36 +73,32 @@ pub(super) fn read_error(source: io::Error, name: &str) -> DecodeError {
 }
 
 /// Why there is nothing from the built-in decoders.
-struct Refused {
-    container: String,
-    codec: String,
-    reason: String,
-    kind: RefusedKind,
-}
-
-enum RefusedKind {
+enum Nothing {
     /// ffmpeg may know it.
-    Foreign,
-    /// ffmpeg decodes more of it.
-    Partial,
-    /// There is no audio in it.
-    NoAudio,
+    Refused(Refused),
+    /// There is no audio track in the container of this name.
+    NoAudio(String),
 }
 
-impl Refused {
-    fn foreign(container: &str, codec: &str, reason: impl Into<String>) -> Self {
+impl Nothing {
+    fn refused(container: &str, codec: &str, reason: impl Into<String>) -> Self {
         let (container, codec) = (container.to_owned(), codec.to_owned());
-        Self { container, codec, reason: reason.into(), kind: RefusedKind::Foreign }
+        Self::Refused(Refused { container, codec, reason: reason.into(), partial: false })
     }
 
     fn into_refusal(self, name: &str) -> Refusal {
-        let Self { container, codec, reason, kind } = self;
-        match kind {
-            RefusedKind::NoAudio => {
+        match self {
+            Self::Refused(refused) => Refusal::TryFfmpeg(refused),
+            Self::NoAudio(container) => {
                 Refusal::Final(DecodeError::NoAudio { name: name.to_owned(), container })
             }
-            RefusedKind::Partial => Refusal::TryFfmpeg { container, codec, reason, partial: true },
-            RefusedKind::Foreign => Refusal::TryFfmpeg { container, codec, reason, partial: false },
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Refused(refused) => &refused.reason,
+            Self::NoAudio(_) => "it holds no audio track",
         }
     }
 }
@@ -118,6 +117,8 @@ struct Session<'s> {
     format: Box<dyn FormatReader + 's>,
     track: Track,
     whole_only: bool,
+    /// The demuxer does not know the length, so it has to read beyond the end to find it.
+    open_ended: bool,
     mixdown: Mixdown,
     bad_packet_count: u64,
     last_error: String,
@@ -139,14 +140,16 @@ impl<'s> Session<'s> {
         source: Box<Watched<'s>>,
         container: &'static str,
         whole_only: bool,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, Nothing> {
+        let open_ended = !source.is_seekable();
         let format = open::container(source)
-            .map_err(|error| Refused::foreign(container, "unknown", error.to_string()))?;
+            .map_err(|error| Nothing::refused(container, "unknown", error.to_string()))?;
         let track = open::track(&*format, whole_only)?;
         Ok(Self {
             format,
             track,
             whole_only,
+            open_ended,
             mixdown: Mixdown::default(),
             bad_packet_count: 0,
             last_error: "it holds no audio packets".to_owned(),
@@ -154,7 +157,7 @@ impl<'s> Session<'s> {
         })
     }
 
-    fn run(mut self, meter: &mut Meter<'_, '_>) -> Result<DecodeSummary, Refused> {
+    fn run(mut self, meter: &mut Meter<'_, '_>) -> Result<DecodeSummary, Nothing> {
         let (mut interleaved, mut mono) = (Vec::new(), Vec::new());
         let mut container_errors = 0;
         while self.bad_packet_count < BAD_PACKETS_MAX && container_errors < CONTAINER_ERRORS_MAX {
@@ -169,9 +172,9 @@ impl<'s> Session<'s> {
                         self.track = track;
                         continue;
                     }
-                    Err(refused) if self.first.is_none() => return Err(refused),
-                    Err(refused) => {
-                        self.count_bad(&refused.reason);
+                    Err(nothing) if self.first.is_none() => return Err(nothing),
+                    Err(nothing) => {
+                        self.count_bad(nothing.reason());
                         break;
                     }
                 },
@@ -199,6 +202,11 @@ impl<'s> Session<'s> {
             Ok(Some(packet)) => Next::Packet(packet),
             Ok(None) => Next::End,
             Err(Error::ResetRequired) => Next::Link,
+            Err(Error::IoError(error))
+                if self.open_ended && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Next::End
+            }
             Err(error) => {
                 self.count_bad(&error.to_string());
                 match error {
@@ -256,10 +264,10 @@ impl<'s> Session<'s> {
         }
     }
 
-    fn summary(self) -> Result<DecodeSummary, Refused> {
+    fn summary(self) -> Result<DecodeSummary, Nothing> {
         let container = self.format.format_info().short_name;
         let Some((sample_rate_hz, channel_count)) = self.first else {
-            return Err(Refused::foreign(container, &self.track.codec, self.last_error));
+            return Err(Nothing::refused(container, &self.track.codec, self.last_error));
         };
         Ok(DecodeSummary {
             container: container.to_owned(),

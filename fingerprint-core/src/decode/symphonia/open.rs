@@ -14,7 +14,7 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 use super::super::aac::{self, Sbr};
-use super::{Refused, RefusedKind, guarded, implausible};
+use super::{Nothing, Refused, guarded, implausible};
 
 /// symphonia's own decoders, and libopus for Opus, which it lacks.
 static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
@@ -65,19 +65,19 @@ pub(super) fn container<'s>(
 }
 
 /// Makes a decoder for the default audio track, or for the first one that a decoder is known for.
-pub(super) fn track(format: &dyn FormatReader, whole_only: bool) -> Result<Track, Refused> {
+pub(super) fn track(format: &dyn FormatReader, whole_only: bool) -> Result<Track, Nothing> {
     let container = format.format_info().short_name;
     let Some((id, params)) = choose(format) else {
         // A track without parameters may be audio that symphonia has no name for.
         let unnamed = format.tracks().iter().any(|track| track.codec_params.is_none());
-        let mut refused = Refused::foreign(container, "unknown", "no decoder for it");
-        if !unnamed {
-            refused.kind = RefusedKind::NoAudio;
-        }
-        return Err(refused);
+        return Err(if unnamed {
+            Nothing::refused(container, "unknown", "no decoder for it")
+        } else {
+            Nothing::NoAudio(container.to_owned())
+        });
     };
     let codec = codec_name(params.codec);
-    let refuse = |reason: &str| Refused::foreign(container, codec, reason);
+    let refuse = |reason: &str| Nothing::refused(container, codec, reason);
     // A lying header is caught before a decoder makes room for what it promises.
     let channel_count = params.channels.as_ref().map_or(1, |channels| channels.count());
     if let Some(reason) = implausible(params.sample_rate, channel_count) {
@@ -86,11 +86,11 @@ pub(super) fn track(format: &dyn FormatReader, whole_only: bool) -> Result<Track
     if params.codec == id::CODEC_ID_AAC {
         match aac::sbr(params.extra_data.as_deref(), params.sample_rate) {
             Sbr::Absent => {}
-            Sbr::Present => return Err(Refused::foreign(container, "he-aac", "it has SBR")),
+            Sbr::Present => return Err(Nothing::refused(container, "he-aac", "it has SBR")),
             Sbr::Possible if whole_only => {
-                let mut refused = refuse("it may have SBR, which would be lost");
-                refused.kind = RefusedKind::Partial;
-                return Err(refused);
+                let (container, codec) = (container.to_owned(), codec.to_owned());
+                let reason = "it may have SBR, which would be lost".to_owned();
+                return Err(Nothing::Refused(Refused { container, codec, reason, partial: true }));
             }
             Sbr::Possible => {}
         }

@@ -38,18 +38,20 @@ pub(super) struct Watched<'s> {
     // The lock makes a stream that is only `Send` fit for symphonia, which asks for `Sync`; it is
     // never waited for.
     source: Mutex<Source<'s>>,
+    /// `None` if it cannot seek.
     len_bytes: Option<u64>,
     fault: Fault,
 }
 
 impl<'s> Watched<'s> {
-    pub(super) fn new(source: Source<'s>, fault: Fault) -> Self {
+    /// `sequential` makes a file look like a stream.
+    pub(super) fn new(source: Source<'s>, sequential: bool, fault: Fault) -> Self {
         let len_bytes = match &source {
             Source::File(file) => file.metadata().ok().map(|metadata| metadata.len()),
             Source::Bytes(bytes) => Some(bytes.get_ref().len() as u64),
             Source::Stream(_) => None,
         };
-        Self { source: Mutex::new(source), len_bytes, fault }
+        Self { source: Mutex::new(source), len_bytes: len_bytes.filter(|_| !sequential), fault }
     }
 
     fn source(&mut self) -> &mut Source<'s> {
