@@ -11,8 +11,9 @@
 //! The decision is made audio frame by audio frame from running energies, so it depends on the
 //! samples alone and not on how the decoder cuts them into packets.
 
-/// How fast the running energies forget, in audio frames: 93 ms at 44.1 kHz.
-const MEMORY_FRAMES: f32 = 4096.0;
+/// What the running energies take of each audio frame: they forget in 4,096 of them, 93 ms at
+/// 44.1 kHz.
+const NEW_SHARE: f32 = 1.0 / 4096.0;
 /// The difference is taken when it carries this many times the energy of the mean (26 dB). Lossy
 /// codecs leave 30 to 40 dB between them; recordings made to be heard stay far below.
 const INVERTED_ABOVE: f32 = 400.0;
@@ -61,9 +62,10 @@ impl Mixdown {
 
     fn mix_stereo(&mut self, [left, right]: [f32; 2]) -> f32 {
         let (mean, difference) = ((left + right) * 0.5, (left - right) * 0.5);
-        self.mean_energy += (mean * mean - self.mean_energy) / MEMORY_FRAMES;
-        self.difference_energy +=
-            (difference * difference - self.difference_energy) / MEMORY_FRAMES;
+        // In this form only a multiplication and an addition wait for the previous frame.
+        self.mean_energy = self.mean_energy * (1.0 - NEW_SHARE) + mean * mean * NEW_SHARE;
+        self.difference_energy =
+            self.difference_energy * (1.0 - NEW_SHARE) + difference * difference * NEW_SHARE;
         if self.difference_energy > ENERGY_MIN {
             let ratio = if self.inverted { UPRIGHT_BELOW } else { INVERTED_ABOVE };
             self.inverted = self.difference_energy > self.mean_energy * ratio;
