@@ -228,7 +228,8 @@ fn report(found: &Found, metadata: Metadata) -> Match {
 }
 
 /// One minus the share of independent negative queries whose best chance score reaches `score`:
-/// 0.05·exp(−(S − 11.1)/3.6), fitted to 5,782 negatives against 11.7 hours of music. The fit is
+/// 0.05·exp(−(S − 11.1)/3.6), fitted to 5,782 negatives against 11.7 hours of music with a
+/// prototype of this score, and optimistic for negatives that share material with a track. It is
 /// valid to about 10⁻³ and knows neither the size of the index nor the length of the query.
 fn confidence(score: f64) -> f64 {
     1.0 - (0.05 * (-(score - 11.1) / 3.6).exp()).min(1.0)
