@@ -62,6 +62,12 @@ pub enum IndexError {
         /// Which record, and what is wrong with it.
         what: String,
     },
+    /// One batch names a track twice.
+    #[error("track {id} occurs twice in one batch; add it once, or in two batches")]
+    RepeatedId {
+        /// The track.
+        id: TrackId,
+    },
     /// One recording is longer than the index can address.
     #[error("track {id} lasts {duration_s:.0} s, at most {limit_s:.0} s can be stored; split it")]
     TooLong {

@@ -11,16 +11,22 @@
 //! is. A stretch is never given out twice, so a posting of a removed track falls into a hole of
 //! the table and is ignored from the moment its removal returns, long before compaction drops it.
 //!
-//! Two implementations answer through one trait: `rocks` keeps everything on disk,
-//! `memory` is the test oracle and the baseline of the benches.
+//! Two implementations answer through one trait: [`RocksIndex`] keeps everything on disk,
+//! [`MemoryIndex`] is the test oracle and the baseline of the benches.
 
 mod error;
+mod memory;
+mod posting;
+mod rocks;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub use error::IndexError;
+pub use memory::MemoryIndex;
+pub use rocks::{FORMAT_VERSION, RocksIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprint;
@@ -161,12 +167,11 @@ pub struct IndexStats {
 /// A batch is one transaction: either all its tracks become visible, each whole, or none does,
 /// and when the call returns they survive a crash of the process or the machine.
 pub trait Index: Send + Sync + fmt::Debug {
-    /// Adds or replaces tracks; the answers are in the order of `tracks`. An id that occurs twice
-    /// in one batch is handled as if added one after the other.
+    /// Adds or replaces tracks; the answers are in the order of `tracks`.
     ///
     /// # Errors
     ///
-    /// [`IndexError`]; nothing of the batch is stored then.
+    /// [`IndexError`], for instance if an id occurs twice in the batch; nothing is stored then.
     fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError>;
 
     /// Removes a track; `None` if there was none of this id.
@@ -276,6 +281,22 @@ impl Timeline {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl IndexStats {
+    fn count(&mut self, record: &TrackRecord) {
+        self.track_count += 1;
+        self.duration_s += record.duration_s;
+        self.posting_count += u64::from(record.posting_count);
+        self.peak_count += u64::from(record.peak_count);
+    }
+
+    fn uncount(&mut self, record: &TrackRecord) {
+        self.track_count -= 1;
+        self.duration_s -= record.duration_s;
+        self.posting_count -= u64::from(record.posting_count);
+        self.peak_count -= u64::from(record.peak_count);
     }
 }
 

@@ -1,10 +1,35 @@
-//! placeholder
+//! Query + index → ranked matches.
+//!
+//! Position in the flow: postings → votes → candidates → **matches**. Long queries are searched in
+//! overlapping windows, so time grows with their length and memory does not; alignments that go
+//! on from window to window are one match.
+
+mod verify;
+mod votes;
+
 use serde::Serialize;
 
+use self::verify::{Alignment, QueryPeaks};
 use crate::fingerprint::Fingerprint;
 use crate::index::{Index, IndexError, Metadata};
 use crate::params::Params;
+use crate::peaks::Peak;
 use crate::units::TrackId;
+
+/// Queries up to this length are searched as a whole.
+const WINDOW_MS: u32 = 15_000;
+/// Step between the windows of longer ones.
+const WINDOW_STEP_MS: u32 = 7_500;
+/// Candidates verified in a window: the right track is nearly always among the first five.
+const CANDIDATES_MAX: usize = 20;
+/// Shortest query that is searched.
+const DURATION_MIN_MS: u64 = 1_000;
+/// A query below this level is silent.
+const LEVEL_MIN_DB: f32 = -90.0;
+/// Least score of a reported match, in nats.
+const SCORE_MIN: f64 = 25.0;
+/// Offsets of one alignment found in two windows differ by less than this.
+const SAME_OFFSET_MS: f64 = 300.0;
 
 /// What the caller wants of a search.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,9 +54,9 @@ pub enum MatchStatus {
     Matched,
     /// Nothing in the index is in this audio, as far as can be said.
     NoMatch,
-    /// The audio is too short to tell.
+    /// The audio is too short to tell: less than one second.
     TooShort,
-    /// The audio is silent.
+    /// The audio is silent: below −90 dB, or without a single peak.
     Silent,
 }
 
@@ -53,9 +78,9 @@ pub struct Match {
     pub metadata: Metadata,
     /// Log-likelihood ratio of the alignment against chance, in nats.
     pub score: f64,
-    /// Probability that the match is no accident, 0 to 1.
-    pub confidence: Option<f64>,
-    /// Chance alignments this good expected for such a query in an index of this size.
+    /// Confidence that the match is no accident, 0 to 1.
+    pub confidence: f64,
+    /// Chance alignments this good expected for such a query; not computed yet.
     pub e_value: Option<f64>,
     /// Where the evidence begins in the query, in seconds.
     pub query_start_s: f64,
@@ -67,10 +92,18 @@ pub struct Match {
     pub reference_end_s: f64,
     /// Track time at query time 0, in seconds; negative if the query begins before the track.
     pub reference_offset_s: f64,
-    /// Track seconds that pass in one query second; 1.0 is unchanged.
-    pub speed: Option<f64>,
-    /// Query frequency over track frequency; 1.0 is unchanged.
+    /// Track seconds that pass in one query second; always 1 as long as only the plain search is
+    /// made, which finds unchanged speed only.
+    pub speed: f64,
+    /// Query frequency over track frequency; not computed yet.
     pub pitch: Option<f64>,
+}
+
+/// One alignment before it is reported.
+#[derive(Debug, Clone)]
+struct Found {
+    candidate: votes::Candidate,
+    alignment: verify::Alignment,
 }
 
 /// Searches `index` for the tracks that are in `query`.
@@ -84,6 +117,142 @@ pub fn match_fingerprint(
     options: &MatchOptions,
     params: &Params,
 ) -> Result<MatchReport, IndexError> {
-    let _ = (index, query, options, params);
-    todo!()
+    let refused = |status| Ok(MatchReport { status, matches: Vec::new() });
+    if query.duration_ms < DURATION_MIN_MS {
+        return refused(MatchStatus::TooShort);
+    }
+    if query.level_db < LEVEL_MIN_DB || query.peaks.is_empty() {
+        return refused(MatchStatus::Silent);
+    }
+    let mut found: Vec<Found> = Vec::new();
+    for window in windows(&query.peaks) {
+        for fresh in search_window(index, window, params)? {
+            merge(&mut found, fresh);
+        }
+    }
+    found.sort_by(|a, b| b.alignment.score.total_cmp(&a.alignment.score));
+    let mut matches = Vec::new();
+    for found in found {
+        if matches.len() == options.matches_max {
+            break;
+        }
+        // The track may have been removed since; then it does not answer any more.
+        if let Some(record) = index.track(&found.candidate.track_id)?
+            && record.span == found.candidate.span
+        {
+            matches.push(report(&found, record.metadata));
+        }
+    }
+    matches.retain(|m| m.confidence >= options.confidence_min);
+    let status = if matches.is_empty() { MatchStatus::NoMatch } else { MatchStatus::Matched };
+    Ok(MatchReport { status, matches })
+}
+
+/// Overlapping stretches of the query's peaks.
+fn windows(peaks: &[Peak]) -> impl Iterator<Item = &[Peak]> {
+    let end_ms = peaks.last().map_or(0, |peak| peak.time_ms);
+    let mut start_ms = Some(0_u32);
+    std::iter::from_fn(move || {
+        let from = start_ms?;
+        let to = from.saturating_add(WINDOW_MS);
+        start_ms = (to < end_ms).then(|| from + WINDOW_STEP_MS);
+        let low = peaks.partition_point(|peak| peak.time_ms < from);
+        let high = peaks.partition_point(|peak| peak.time_ms <= to);
+        Some(&peaks[low..high])
+    })
+}
+
+fn search_window(
+    index: &dyn Index,
+    window: &[Peak],
+    params: &Params,
+) -> Result<Vec<Found>, IndexError> {
+    let timeline = index.timeline();
+    let candidates = votes::find_candidates(index, &timeline, window, CANDIDATES_MAX, params)?;
+    let query = QueryPeaks::new(window);
+    let mut best: Vec<Found> = Vec::new();
+    for candidate in candidates {
+        let Some(track) = index.constellation(candidate.span.start)? else { continue };
+        let Some(alignment) = verify::align(&query, &track, candidate.offset_ms) else { continue };
+        if alignment.score < SCORE_MIN {
+            continue;
+        }
+        // Music repeats itself: of one track's alignments of a stretch only the best is reported.
+        match best.iter_mut().find(|other| other.candidate.span == candidate.span) {
+            Some(other) if other.alignment.score >= alignment.score => {}
+            Some(other) => *other = Found { candidate, alignment },
+            None => best.push(Found { candidate, alignment }),
+        }
+    }
+    Ok(best)
+}
+
+/// Joins an alignment that goes on from an earlier window, or adds it.
+fn merge(found: &mut Vec<Found>, fresh: Found) {
+    let going_on = found.iter_mut().find(|old| {
+        old.candidate.span == fresh.candidate.span
+            && (old.alignment.offset_ms - fresh.alignment.offset_ms).abs() < SAME_OFFSET_MS
+            && fresh.alignment.query_start_ms
+                <= old.alignment.query_end_ms + f64::from(WINDOW_STEP_MS)
+    });
+    match going_on {
+        None => found.push(fresh),
+        Some(old) => {
+            let (a, b) = (&mut old.alignment, fresh.alignment);
+            a.query_start_ms = a.query_start_ms.min(b.query_start_ms);
+            a.query_end_ms = a.query_end_ms.max(b.query_end_ms);
+            // Windows overlap, so their evidence must not be added up.
+            if b.score > a.score {
+                (a.score, a.offset_ms) = (b.score, b.offset_ms);
+            }
+        }
+    }
+}
+
+fn report(found: &Found, metadata: Metadata) -> Match {
+    let Alignment { score, offset_ms, query_start_ms, query_end_ms } = found.alignment;
+    Match {
+        track_id: found.candidate.track_id.clone(),
+        metadata,
+        score,
+        confidence: confidence(score),
+        e_value: None,
+        query_start_s: query_start_ms / 1e3,
+        query_end_s: query_end_ms / 1e3,
+        reference_start_s: (query_start_ms + offset_ms) / 1e3,
+        reference_end_s: (query_end_ms + offset_ms) / 1e3,
+        reference_offset_s: offset_ms / 1e3,
+        speed: 1.0,
+        pitch: None,
+    }
+}
+
+/// One minus the share of independent negative queries whose best chance score reaches `score`:
+/// 0.05·exp(−(S − 11.1)/3.6), fitted to 5,782 negatives against 11.7 hours of music. The fit is
+/// valid to about 10⁻³ and knows neither the size of the index nor the length of the query.
+fn confidence(score: f64) -> f64 {
+    1.0 - (0.05 * (-(score - 11.1) / 3.6).exp()).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_everything_and_overlap() {
+        let peaks: Vec<_> =
+            (0..600).map(|i| Peak { time_ms: i * 100, freq: 800, level: 1, rank: 0 }).collect();
+        let spans: Vec<_> =
+            windows(&peaks).map(|w| (w[0].time_ms, w[w.len() - 1].time_ms)).collect();
+        assert_eq!(spans.first(), Some(&(0, 15_000)));
+        assert_eq!(spans.last().map(|span| span.1), Some(59_900));
+        assert!(spans.windows(2).all(|pair| pair[1].0 < pair[0].1));
+        assert_eq!(windows(&peaks[..150]).count(), 1);
+    }
+
+    #[test]
+    fn confidence_rises_with_the_score() {
+        assert!(confidence(0.0) < confidence(20.0) && confidence(20.0) < confidence(40.0));
+        assert!((0.0..=1.0).contains(&confidence(-1e3)) && confidence(1e4) <= 1.0);
+    }
 }

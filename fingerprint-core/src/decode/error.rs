@@ -1,0 +1,82 @@
+//! Why audio could not be decoded.
+
+use std::io;
+
+/// Why audio could not be decoded. `name` is the path as given, or says which input it was.
+///
+/// One variant per thing a caller can *do*: look at the file system ([`Io`](Self::Io)), find
+/// another file ([`Unrecognised`](Self::Unrecognised), [`NoAudio`](Self::NoAudio),
+/// [`Undecodable`](Self::Undecodable)), install a program
+/// ([`NeedsFfmpeg`](Self::NeedsFfmpeg)), or split the file ([`TooLong`](Self::TooLong),
+/// [`TooLarge`](Self::TooLarge)).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Reading failed.
+    #[error("{name}: could not be read")]
+    Io {
+        /// The input.
+        name: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The input is no audio or video file that anything here knows.
+    #[error("{name}: not a known audio or video container ({reason}); is it really audio?")]
+    Unrecognised {
+        /// The input.
+        name: String,
+        /// What was tried.
+        reason: String,
+    },
+    /// The container holds no audio track.
+    #[error("{name}: the {container} container has no audio track")]
+    NoAudio {
+        /// The input.
+        name: String,
+        /// Short name of the container.
+        container: String,
+    },
+    /// Only the external program could decode it, and it is not there.
+    #[error(
+        "{name}: {container}/{codec} is not built in ({reason}) and no ffmpeg was found on the PATH; install ffmpeg, or convert the file"
+    )]
+    NeedsFfmpeg {
+        /// The input.
+        name: String,
+        /// Short name of the container.
+        container: String,
+        /// Short name of the codec.
+        codec: String,
+        /// Why the built-in decoders could not.
+        reason: String,
+    },
+    /// Container and codec are known, but not one packet could be decoded.
+    #[error("{name}: nothing in this {container}/{codec} file could be decoded: {reason}")]
+    Undecodable {
+        /// The input.
+        name: String,
+        /// Short name of the container.
+        container: String,
+        /// Short name of the codec.
+        codec: String,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The audio goes on beyond the limit.
+    #[error("{name}: longer than the limit of {limit_s:.0} s; split it or raise the limit")]
+    TooLong {
+        /// The input.
+        name: String,
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// The input goes on beyond the limit.
+    #[error("{name}: larger than the limit of {limit_bytes} bytes; split it or raise the limit")]
+    TooLarge {
+        /// The input.
+        name: String,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+}

@@ -1,0 +1,156 @@
+//! The index in memory: the obvious implementation, kept as test oracle and bench baseline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{
+    Added, Change, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, write,
+};
+use crate::hash::KeyRange;
+use crate::params::Params;
+use crate::peaks::Peak;
+use crate::units::{ContentHash, TrackId};
+
+/// An index that is gone when it is dropped.
+#[derive(Debug)]
+pub struct MemoryIndex {
+    params: Params,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct State {
+    next_position: u32,
+    tracks: BTreeMap<TrackId, (TrackRecord, Arc<[Peak]>)>,
+    postings: BTreeMap<u32, BTreeSet<Posting>>,
+}
+
+impl MemoryIndex {
+    /// An empty index for fingerprints made with `params`.
+    #[must_use]
+    pub fn new(params: &Params) -> Self {
+        Self { params: *params, state: RwLock::default() }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, id: &TrackId) -> Option<TrackRecord> {
+        let (record, _) = self.tracks.remove(id)?;
+        let span = record.span;
+        for list in self.postings.values_mut() {
+            list.retain(|p| !(span.start..span.end()).contains(&p.position));
+        }
+        Some(record)
+    }
+
+    fn with_content(&self, hash: &ContentHash) -> Vec<TrackId> {
+        let same = self.tracks.values().filter(|(record, _)| record.content_hash == *hash);
+        same.map(|(record, _)| record.id.clone()).collect()
+    }
+
+    fn add(&mut self, track: &NewTrack, params: &Params) -> Result<Added, IndexError> {
+        let hash = &track.fingerprint.content_hash;
+        let mut duplicate_of = self.with_content(hash);
+        duplicate_of.retain(|id| *id != track.id);
+        let mut change = Change::Inserted;
+        if let Some((old, _)) = self.tracks.get_mut(&track.id) {
+            if old.content_hash == *hash {
+                let changed = old.metadata != track.metadata;
+                old.metadata = track.metadata.clone();
+                let change = if changed { Change::MetadataUpdated } else { Change::Unchanged };
+                return Ok(Added { change, duplicate_of });
+            }
+            change = Change::Replaced;
+        }
+        let entry = write::lay_out(track, self.next_position, params)?;
+        self.remove(&track.id);
+        self.next_position = entry.record.span.end();
+        for (bucket, posting) in entry.postings {
+            self.postings.entry(bucket).or_default().insert(posting);
+        }
+        self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.into()));
+        Ok(Added { change, duplicate_of })
+    }
+}
+
+impl Index for MemoryIndex {
+    fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError> {
+        let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
+        ids.sort_unstable();
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(IndexError::RepeatedId { id: pair[0].clone() });
+        }
+        let mut state = self.write();
+        // Work on a copy: a batch is stored as a whole or not at all.
+        let mut next = state.clone();
+        let added =
+            tracks.iter().map(|track| next.add(track, &self.params)).collect::<Result<_, _>>()?;
+        *state = next;
+        Ok(added)
+    }
+
+    fn remove(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
+        Ok(self.write().remove(id))
+    }
+
+    fn track(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
+        Ok(self.read().tracks.get(id).map(|(record, _)| record.clone()))
+    }
+
+    fn tracks(
+        &self,
+        after: Option<&TrackId>,
+        limit: usize,
+    ) -> Result<Vec<TrackRecord>, IndexError> {
+        let state = self.read();
+        let behind = state.tracks.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+        Ok(behind.take(limit).map(|(_, (record, _))| record.clone()).collect())
+    }
+
+    fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
+        Ok(self.read().with_content(hash))
+    }
+
+    fn read_postings(
+        &self,
+        ranges: &[KeyRange],
+        visit: &mut dyn FnMut(usize, &[Posting]),
+    ) -> Result<(), IndexError> {
+        let state = self.read();
+        for (i, range) in ranges.iter().enumerate() {
+            let Some(list) = state.postings.get(&range.bucket) else { continue };
+            let wanted: Vec<_> =
+                list.iter().filter(|p| range.cells.contains(&p.cell)).copied().collect();
+            if !wanted.is_empty() {
+                visit(i, &wanted);
+            }
+        }
+        Ok(())
+    }
+
+    fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
+        let state = self.read();
+        let found = state.tracks.values().find(|(record, _)| record.span.start == span_start);
+        Ok(found.map(|(_, peaks)| Arc::clone(peaks)))
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        let state = self.read();
+        let entries = state.tracks.values().map(|(r, _)| (r.span, r.id.clone())).collect();
+        Arc::new(Timeline::new(entries).expect("spans are given out one behind the other"))
+    }
+
+    fn stats(&self) -> Result<IndexStats, IndexError> {
+        let mut stats = IndexStats { params_digest: self.params.digest(), ..IndexStats::default() };
+        self.read().tracks.values().for_each(|(record, _)| stats.count(record));
+        Ok(stats)
+    }
+}

@@ -1,0 +1,134 @@
+//! Both indexes do the same, and the one on disk remembers it.
+
+use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::hash::{BUCKET_COUNT, CELL_COUNT, KeyRange};
+use fingerprint_core::index::{
+    Change, Index, IndexError, MemoryIndex, Metadata, NewTrack, Posting, RocksIndex,
+};
+use fingerprint_core::params::Params;
+use fingerprint_core::peaks::Peak;
+use fingerprint_core::units::{ContentHash, TrackId};
+use proptest::prelude::*;
+
+fn fingerprint(seed: u8) -> Fingerprint {
+    let mut rng = fastrand::Rng::with_seed(u64::from(seed));
+    let mut peaks: Vec<_> = (0..300)
+        .map(|_| Peak {
+            time_ms: rng.u32(128..9_900),
+            freq: rng.u16(620..4_000),
+            level: rng.u8(..),
+            rank: rng.u8(0..6),
+        })
+        .collect();
+    peaks.sort_unstable();
+    Fingerprint {
+        duration_ms: 10_000,
+        content_hash: ContentHash([seed; 32]),
+        level_db: -20.0,
+        peaks,
+    }
+}
+
+fn track(id: u8, seed: u8, title: u8) -> NewTrack {
+    let metadata = Metadata { title: Some(title.to_string()), ..Metadata::default() };
+    NewTrack {
+        id: TrackId::new(format!("t{id}")).unwrap(),
+        metadata,
+        fingerprint: fingerprint(seed),
+    }
+}
+
+/// Everything an index answers, without the time of adding; postings of live tracks only.
+fn contents(index: &dyn Index) -> (Vec<String>, Vec<(usize, Posting)>) {
+    let mut records = index.tracks(None, usize::MAX).unwrap();
+    records.iter_mut().for_each(|record| record.added_at_ms = 0);
+    let timeline = index.timeline();
+    let ranges: Vec<_> =
+        (0..BUCKET_COUNT).map(|bucket| KeyRange { bucket, cells: 0..=CELL_COUNT - 1 }).collect();
+    let mut postings = Vec::new();
+    index
+        .read_postings(&ranges, &mut |i, list| {
+            let live = list.iter().filter(|p| timeline.locate(p.position).is_some());
+            postings.extend(live.map(|p| (i, *p)));
+        })
+        .unwrap();
+    (records.iter().map(|record| format!("{record:?}")).collect(), postings)
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u8, u8, u8),
+    Remove(u8),
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u8..4, 0_u8..5, 0_u8..2).prop_map(|(id, seed, title)| Step::Add(id, seed, title)),
+        2 => (0_u8..4).prop_map(Step::Remove),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn rocks_and_memory_agree(steps in proptest::collection::vec(any_step(), 1..12)) {
+        let folder = tempfile::tempdir().unwrap();
+        let params = Params::default();
+        let memory = MemoryIndex::new(&params);
+        let mut rocks = RocksIndex::create_or_open(folder.path(), &params).unwrap();
+        for step in steps {
+            match step {
+                Step::Add(id, seed, title) => {
+                    let batch = [track(id, seed, title)];
+                    prop_assert_eq!(rocks.add(&batch).unwrap(), memory.add(&batch).unwrap());
+                }
+                Step::Remove(id) => {
+                    let id = TrackId::new(format!("t{id}")).unwrap();
+                    prop_assert_eq!(rocks.remove(&id).unwrap().is_some(), memory.remove(&id).unwrap().is_some());
+                }
+                Step::Reopen => {
+                    drop(rocks);
+                    rocks = RocksIndex::open(folder.path(), &params).unwrap();
+                }
+            }
+        }
+        prop_assert_eq!(contents(&rocks), contents(&memory));
+        let (a, b) = (rocks.stats().unwrap(), memory.stats().unwrap());
+        prop_assert_eq!((a.track_count, a.posting_count), (b.track_count, b.posting_count));
+    }
+}
+
+#[test]
+fn changes_are_named_for_what_they_are() {
+    let index = MemoryIndex::new(&Params::default());
+    let change = |t: NewTrack| index.add(&[t]).unwrap().remove(0);
+    assert_eq!(change(track(1, 1, 0)).change, Change::Inserted);
+    assert_eq!(change(track(1, 1, 0)).change, Change::Unchanged);
+    assert_eq!(change(track(1, 1, 9)).change, Change::MetadataUpdated);
+    assert_eq!(change(track(1, 2, 9)).change, Change::Replaced);
+    let twin = change(track(3, 2, 0));
+    assert_eq!(
+        (twin.change, twin.duplicate_of),
+        (Change::Inserted, vec![TrackId::new("t1").unwrap()])
+    );
+}
+
+#[test]
+fn opening_tells_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = Params::default();
+    let open = |params| RocksIndex::open(folder.path(), params);
+    assert!(matches!(open(&params), Err(IndexError::Missing { .. })));
+    let index = RocksIndex::create_or_open(folder.path(), &params).unwrap();
+    assert!(matches!(open(&params), Err(IndexError::InUse { .. })));
+    assert!(matches!(
+        index.add(&[track(1, 1, 0), track(1, 2, 0)]),
+        Err(IndexError::RepeatedId { .. })
+    ));
+    drop(index);
+    let other = Params { floor_db: -60.0, ..params };
+    assert!(matches!(open(&other), Err(IndexError::ParamsMismatch { .. })));
+}
