@@ -3,8 +3,9 @@
 //! Each command is written once against [`Catalog`]; `embedded` opens RocksDB in this process,
 //! `remote` talks gRPC. Only these two know the difference.
 
+mod convert;
 mod embedded;
-mod remote;
+pub(crate) mod remote;
 
 use std::path::PathBuf;
 
@@ -12,10 +13,11 @@ use anyhow::Result;
 use bytes::Bytes;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{Change, IndexStats, Metadata};
-use fingerprint_core::matching::{Match, MatchOptions, MatchStatus};
+use fingerprint_core::matching::{MatchOptions, MatchStatus};
 use fingerprint_core::units::{ContentHash, TrackId};
 
 use crate::args::Target;
+use crate::contract::MatchRow;
 use embedded::EmbeddedCatalog;
 use remote::RemoteCatalog;
 
@@ -100,7 +102,7 @@ pub(crate) struct Answer {
     pub(crate) duration_s: f64,
     pub(crate) status: MatchStatus,
     /// Best first.
-    pub(crate) matches: Vec<Match>,
+    pub(crate) matches: Vec<MatchRow>,
 }
 
 /// Sizes and counts, and who told them.

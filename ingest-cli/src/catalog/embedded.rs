@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{Added, Index, IndexError, NewTrack, RocksIndex, TrackRecord};
 use fingerprint_core::matching::{MatchOptions, match_fingerprint};
@@ -25,7 +25,11 @@ impl EmbeddedCatalog {
         let params = Params::default();
         let opened = match access {
             Access::Existing => RocksIndex::open(dir, &params),
-            Access::Create => RocksIndex::create_or_open(dir, &params),
+            Access::Create => {
+                std::fs::create_dir_all(dir)
+                    .with_context(|| format!("folder {} cannot be made", dir.display()))?;
+                RocksIndex::create_or_open(dir, &params)
+            }
         };
         let index = opened.map_err(|e| match e {
             IndexError::InUse { .. } => anyhow!(
@@ -71,6 +75,8 @@ impl Catalog for EmbeddedCatalog {
                 assert_eq!(added.len(), new_tracks.len(), "one answer for each track");
                 new_tracks.iter().zip(added).map(|(track, added)| Ok(stored(track, added))).collect()
             }
+            // Nothing of the batch is stored. One by one tells who is at fault, and also takes
+            // an id that occurs twice, which a batch may not hold.
             Err(_) => self.add_each(&new_tracks),
         };
         for (place, e) in refused {
@@ -85,7 +91,7 @@ impl Catalog for EmbeddedCatalog {
         Ok(Answer {
             duration_s: query.duration_s(),
             status: report.status,
-            matches: report.matches,
+            matches: report.matches.into_iter().map(Into::into).collect(),
         })
     }
 
