@@ -86,7 +86,11 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the manual page (read it with: earmark man | man -l -)
-    Man,
+    Man {
+        /// Write the pages of all commands into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Which catalog: an index of this machine, or a server.
@@ -138,6 +142,9 @@ pub(crate) struct IngestArgs {
     /// Send the files to the server instead of their fingerprints
     #[arg(long)]
     pub(crate) send_audio: bool,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Args)]
@@ -186,8 +193,8 @@ pub(crate) enum TracksCommand {
         #[command(flatten)]
         target: TargetArgs,
         /// How to print the tracks
-        #[arg(long, value_enum, default_value_t = Format::Human)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
     },
     /// Remove tracks
     Remove {
@@ -204,8 +211,8 @@ pub(crate) struct StatsArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// How to print the figures
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
 }
 
 /// How results are printed.
@@ -217,6 +224,15 @@ pub(crate) enum Format {
     Json,
     /// Comma-separated values with a header line
     Csv,
+}
+
+/// How a single result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    /// Text to be read
+    Human,
+    /// One JSON object a line
+    Json,
 }
 
 impl TargetArgs {
