@@ -1,0 +1,177 @@
+//! `earmark ingest`: many files in, tracks in the catalog out.
+//!
+//! ```text
+//! walk, manifest ─▶ bounded queue ─▶ workers: journal, tags, decode ─▶ bounded queue ─▶ writer
+//! ```
+//!
+//! One feeder, a worker for each processor, one writer. Both queues are as short as there are
+//! workers, so memory does not grow with the catalog; what does is the journal (about 150 bytes a
+//! file). A file that fails is a row of the report and never the end of the job.
+
+mod item;
+mod journal;
+mod manifest;
+mod tags;
+mod walk;
+mod work;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Sender, bounded};
+
+use crate::args::{IngestArgs, Target};
+use crate::catalog::{self, Access, Catalog};
+use crate::interrupt::{self, Stop};
+use crate::match_cmd::job_count;
+use crate::report::progress::Progress;
+use crate::report::summary;
+use item::{Entry, Flow, Visit};
+use journal::Journal;
+use manifest::Manifest;
+use work::Worker;
+use write::Writer;
+
+/// Exit code if a file failed.
+const EXIT_FAILED: u8 = 2;
+
+/// Runs the command and gives its exit code.
+pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
+    let target = args.target.resolve()?;
+    target.check_send_audio(args.send_audio)?;
+    // A manifest that cannot be read at all is found out before anything is made.
+    let manifest = args.manifest.as_deref().map(Manifest::open).transpose()?;
+    let sources = Sources { paths: args.paths.clone(), manifest };
+    let catalog = catalog::open(&target, Access::Create, "ingest")?;
+    let journal = Journal::open(&journal_path(args, &target)?)?;
+    let progress = Arc::new(Progress::new());
+    let stop = Arc::new(Stop::default());
+    let shown = Arc::clone(&progress);
+    interrupt::watch(&stop, move || {
+        shown.note("stopping: files in hand are finished; once more stops at once");
+    })?;
+    let mut writer = Writer::new(&*catalog, &journal, &progress, args.report.as_deref())?;
+    let jobs = job_count(args.jobs);
+    let written = ingest_all(&sources, &*catalog, &journal, &mut writer, args, jobs, &stop);
+    progress.finish();
+    let mut summary = writer.finish()?;
+    summary.interrupted = stop.exit_code().is_some();
+    summary::print(&summary, args.format)?;
+    written?;
+    Ok(match stop.exit_code() {
+        Some(code) => code,
+        None if summary.failed > 0 => EXIT_FAILED,
+        None => 0,
+    })
+}
+
+/// Everything that is to be ingested; can be gone through more than once.
+struct Sources {
+    paths: Vec<PathBuf>,
+    manifest: Option<Manifest>,
+}
+
+impl Sources {
+    fn visit(&self, visit: Visit<'_>) {
+        if walk::walk(&self.paths, visit).is_break() {
+            return;
+        }
+        if let Some(manifest) = &self.manifest {
+            // The flow is of no more interest: this is the last source.
+            let _: Flow = manifest.visit(visit);
+        }
+    }
+}
+
+/// Feeder, workers and writer until all is done or a stop is requested.
+fn ingest_all(
+    sources: &Sources,
+    catalog: &dyn Catalog,
+    journal: &Journal,
+    writer: &mut Writer<'_>,
+    args: &IngestArgs,
+    jobs: usize,
+    stop: &Stop,
+) -> Result<()> {
+    let worker = Worker::new(catalog, journal, args.force, args.send_audio);
+    let progress = writer.progress();
+    thread::scope(|scope| {
+        let (to_workers, entries) = bounded::<Entry>(jobs);
+        let (to_writer, results) = bounded(jobs);
+        for _ in 0..jobs {
+            let (entries, to_writer, worker) = (entries.clone(), to_writer.clone(), &worker);
+            scope.spawn(move || {
+                for entry in entries {
+                    // What was queued before a stop is left for the next run.
+                    if stop.is_requested() || to_writer.send(worker.work(entry)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop((entries, to_writer));
+        scope.spawn(move || feed(sources, &to_workers, stop));
+        if progress.wants_total() {
+            scope.spawn(move || count(sources, progress, stop));
+        }
+        writer.drain(&results).inspect_err(|_| stop.fail())
+    })
+}
+
+/// Hands out what is to be done, as fast as it is taken.
+fn feed(sources: &Sources, to_workers: &Sender<Entry>, stop: &Stop) {
+    sources.visit(&mut |entry| {
+        if stop.is_requested() || to_workers.send(entry).is_err() {
+            Flow::Break(())
+        } else {
+            Flow::Continue(())
+        }
+    });
+}
+
+/// Goes through the sources a second time, ahead of the workers, so that the progress bar knows
+/// its end without a list of all files in memory.
+fn count(sources: &Sources, progress: &Progress, stop: &Stop) {
+    let mut total = 0;
+    sources.visit(&mut |_| {
+        total += 1;
+        if stop.is_requested() { Flow::Break(()) } else { Flow::Continue(()) }
+    });
+    progress.set_total(total);
+}
+
+/// The journal that belongs to a catalog: beside the index folder (RocksDB owns what is inside),
+/// or in the user's state folder for a server.
+fn journal_path(args: &IngestArgs, target: &Target) -> Result<PathBuf> {
+    if let Some(path) = &args.journal {
+        return Ok(path.clone());
+    }
+    match target {
+        Target::Index(dir) => {
+            // Links and `..` are resolved, so that the same index finds the same journal.
+            let dir = dir.canonicalize().with_context(|| format!("index {}", dir.display()))?;
+            let Some(name) = dir.file_name() else {
+                bail!("index {} has no name; say where with --journal FILE", dir.display())
+            };
+            let mut name = name.to_owned();
+            name.push(".journal");
+            Ok(dir.with_file_name(name))
+        }
+        Target::Server { url, .. } => {
+            let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+            let state = folder("XDG_STATE_HOME").map(PathBuf::from);
+            let home = || folder("HOME").map(|home| Path::new(&home).join(".local/state"));
+            let Some(state) = state.or_else(home) else {
+                bail!("neither XDG_STATE_HOME nor HOME is set; say where with --journal FILE")
+            };
+            let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            let name: String =
+                authority.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+            Ok(state.join("earmark").join(format!("{name}.journal")))
+        }
+    }
+}
