@@ -47,7 +47,7 @@ pub(super) struct Stamp {
     /// Absolute; links are not resolved.
     pub(super) path: PathBuf,
     size: u64,
-    mtime_ns: i128,
+    mtime_ns: i64,
     /// Digest of what the caller said about it.
     said: String,
 }
@@ -56,7 +56,7 @@ pub(super) struct Stamp {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Done {
     size: u64,
-    mtime_ns: i128,
+    mtime_ns: i64,
     said: Box<str>,
     pub(super) track_id: TrackId,
     pub(super) content_hash: ContentHash,
@@ -66,7 +66,7 @@ pub(super) struct Done {
 struct Line {
     path: String,
     size: u64,
-    mtime_ns: i128,
+    mtime_ns: i64,
     said: String,
     track_id: TrackId,
     content_hash: ContentHash,
@@ -80,9 +80,9 @@ impl Stamp {
     /// If the working folder of a relative path is not known.
     pub(super) fn new(path: &Path, metadata: &Metadata, said: String) -> Result<Self> {
         let mtime_ns = metadata.modified().map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+            Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
             Err(before) => {
-                i128::try_from(before.duration().as_nanos()).map_or(i128::MIN, |nanos| -nanos)
+                i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos)
             }
         });
         let path = std::path::absolute(path).context("the working folder is not known")?;
