@@ -5,7 +5,8 @@
 
 mod convert;
 mod embedded;
-pub(crate) mod remote;
+mod remote;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use crate::args::Target;
 use crate::contract::MatchRow;
 use embedded::EmbeddedCatalog;
 use remote::RemoteCatalog;
+pub(crate) use upload::read_limited;
 
 /// A catalog of tracks. All methods block, and may be called from any thread.
 pub(crate) trait Catalog: Send + Sync {
@@ -38,6 +40,9 @@ pub(crate) trait Catalog: Send + Sync {
 
     /// Removes a track; false if there was none.
     fn remove(&self, id: &TrackId) -> Result<bool>;
+
+    /// Tidies up after much was added, so that searching is fast from the start.
+    fn compact(&self) -> Result<()>;
 
     /// Sizes and counts.
     fn stats(&self) -> Result<Stats>;

@@ -57,6 +57,10 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let jobs = job_count(args.jobs);
     let written = ingest_all(&sources, &*catalog, &journal, &mut writer, args, jobs, &stop);
     progress.finish();
+    // An interrupted job shall end now; the run that completes it compacts.
+    if written.is_ok() && !stop.is_requested() && writer.has_written() {
+        catalog.compact()?;
+    }
     let mut summary = writer.finish()?;
     summary.interrupted = stop.exit_code().is_some();
     summary::print(&summary, args.format)?;

@@ -15,8 +15,7 @@ use fingerprint_core::matching::MatchOptions;
 use fingerprint_core::params::Params;
 
 use crate::args::{Format, MatchArgs};
-use crate::catalog::remote::read_limited;
-use crate::catalog::{self, Access, Audio, Catalog};
+use crate::catalog::{self, Access, Audio, Catalog, read_limited};
 use crate::contract::{QueryRow, Status, to_milli};
 use crate::report::matches;
 
@@ -47,10 +46,8 @@ pub(crate) fn run(args: &MatchArgs) -> Result<u8> {
     let target = args.target.resolve()?;
     target.check_send_audio(args.send_audio)?;
     let catalog = catalog::open(&target, Access::Existing, "match")?;
-    let options = MatchOptions {
-        matches_max: args.max_matches.into(),
-        confidence_min: args.min_confidence,
-    };
+    let options =
+        MatchOptions { matches_max: args.max_matches.into(), confidence_min: args.min_confidence };
     let (params, send_audio) = (Params::default(), args.send_audio);
     let matcher = Matcher { catalog: &*catalog, options, params, send_audio };
     let outcome = match_all(&matcher, &args.files, args.format, job_count(args.jobs))?;

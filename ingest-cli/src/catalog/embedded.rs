@@ -73,7 +73,11 @@ impl Catalog for EmbeddedCatalog {
         let mut results = match self.index.add(&new_tracks) {
             Ok(added) => {
                 assert_eq!(added.len(), new_tracks.len(), "one answer for each track");
-                new_tracks.iter().zip(added).map(|(track, added)| Ok(stored(track, added))).collect()
+                new_tracks
+                    .iter()
+                    .zip(added)
+                    .map(|(track, added)| Ok(stored(track, added)))
+                    .collect()
             }
             // Nothing of the batch is stored. One by one tells who is at fault, and also takes
             // an id that occurs twice, which a batch may not hold.
@@ -119,6 +123,10 @@ impl Catalog for EmbeddedCatalog {
 
     fn remove(&self, id: &TrackId) -> Result<bool> {
         Ok(self.index.remove(id)?.is_some())
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(self.index.compact()?)
     }
 
     fn stats(&self) -> Result<Stats> {

@@ -4,11 +4,9 @@
 //! is plain threads. A server that is busy or restarting is asked again for a while before a call
 //! fails. All texts and numbers from the server are checked before they are used.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytes::Bytes;
 use earmark_proto::v1;
 use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
@@ -16,27 +14,18 @@ use fingerprint_core::index::IndexStats;
 use fingerprint_core::matching::MatchOptions;
 use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
-use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::convert;
+use super::upload::read_whole;
 use super::{AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
 
 /// Tracks that are uploaded at the same time.
 const UPLOADS_MAX: usize = 8;
 /// Tracks asked for at a time, the most that the server gives.
 const PAGE_LEN: u32 = 1000;
-/// Bytes of one piece of an upload.
-const PIECE_BYTES: usize = 256 << 10;
-/// Pieces read ahead of the network.
-const PIECES_AHEAD: usize = 4;
-/// Largest file sent to be matched: it travels as one message.
-pub(crate) const SEND_AUDIO_BYTES_MAX: u64 = 256 << 20;
 /// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
 const ANSWER_BYTES_MAX: usize = 72 << 20;
 /// Waits before asking again when the server is busy or away; 12.6 s in all.
@@ -51,11 +40,11 @@ pub(super) struct RemoteCatalog {
 
 /// What one call needs; cheap to clone.
 #[derive(Clone)]
-struct Link {
+pub(super) struct Link {
     channel: Channel,
     url: String,
     timeout: Duration,
-    params: Params,
+    pub(super) params: Params,
 }
 
 impl RemoteCatalog {
@@ -171,11 +160,16 @@ impl Catalog for RemoteCatalog {
         Ok(removed.is_some())
     }
 
+    fn compact(&self) -> Result<()> {
+        // The server looks after its own index.
+        Ok(())
+    }
+
     fn stats(&self) -> Result<Stats> {
         let link = &self.link;
-        let stats = self.wait(
-            link.retry(|| async { link.catalog().get_stats(link.request(v1::GetStatsRequest {})).await }),
-        )?;
+        let stats = self.wait(link.retry(|| async {
+            link.catalog().get_stats(link.request(v1::GetStatsRequest {})).await
+        }))?;
         let digest = &stats.params_digest;
         let params_digest = u64::from_str_radix(digest, 16)
             .with_context(|| format!("the server sent {digest:?} as digest of its parameters"))?;
@@ -195,7 +189,7 @@ impl Catalog for RemoteCatalog {
 }
 
 impl Link {
-    fn catalog(&self) -> CatalogServiceClient<Channel> {
+    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
         CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
@@ -203,7 +197,7 @@ impl Link {
         MatchServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         request
@@ -242,69 +236,15 @@ impl Link {
                 _ => {
                     let error = self.explain(&status);
                     return Err(match status.code() {
-                        Code::InvalidArgument | Code::ResourceExhausted | Code::OutOfRange
+                        Code::InvalidArgument
+                        | Code::ResourceExhausted
+                        | Code::OutOfRange
                         | Code::DeadlineExceeded => AddError::Track(error),
                         _ => AddError::Catalog(error),
                     });
                 }
             }
         }
-    }
-
-    /// One attempt: the header, then the bytes, read while they are sent.
-    async fn upload(
-        &self,
-        track: &Recording,
-    ) -> Result<Result<v1::AddTrackResponse, Status>, AddError> {
-        let encoding = match &track.audio {
-            Audio::Fingerprint(_) => v1::add_track_header::Encoding::Fingerprint,
-            Audio::File(_) | Audio::Bytes(_) => v1::add_track_header::Encoding::Audio,
-        };
-        let header = v1::AddTrackHeader {
-            track_id: track.id.as_ref().map(TrackId::to_string).unwrap_or_default(),
-            metadata: Some(convert::metadata(&track.metadata)),
-            encoding: encoding.into(),
-        };
-        let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
-        let header = v1::AddTrackRequest { part: Some(v1::add_track_request::Part::Header(header)) };
-        let messages = tokio_stream::once(header).chain(ReceiverStream::new(receiver));
-        let mut client = self.catalog();
-        let call = client.add_track(self.request(messages));
-        let (sent, answer) = tokio::join!(self.send(&track.audio, pieces), call);
-        // A file that cannot be read is our fault, whatever the server made of the half of it.
-        sent.map_err(AddError::Track)?;
-        Ok(answer.map(tonic::Response::into_inner))
-    }
-
-    /// Sends the audio in pieces. Ends early, without an error, if the server hangs up: its answer
-    /// says why.
-    async fn send(&self, audio: &Audio, pieces: mpsc::Sender<v1::AddTrackRequest>) -> Result<()> {
-        let message = |bytes| v1::AddTrackRequest {
-            part: Some(v1::add_track_request::Part::Data(bytes)),
-        };
-        let mut whole = match audio {
-            Audio::Fingerprint(fingerprint) => Bytes::from(fingerprint.to_bytes(&self.params)),
-            Audio::Bytes(bytes) => bytes.clone(),
-            Audio::File(path) => {
-                let context = || format!("{}: could not be read", path.display());
-                let mut file = tokio::fs::File::open(path).await.with_context(context)?;
-                loop {
-                    let mut piece = Vec::with_capacity(PIECE_BYTES);
-                    let mut part = (&mut file).take(PIECE_BYTES as u64);
-                    part.read_to_end(&mut piece).await.with_context(context)?;
-                    if piece.is_empty() || pieces.send(message(piece.into())).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-        };
-        while !whole.is_empty() {
-            let piece = whole.split_to(PIECE_BYTES.min(whole.len()));
-            if pieces.send(message(piece)).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
     }
 
     fn explain(&self, status: &Status) -> anyhow::Error {
@@ -356,27 +296,6 @@ fn complete_url(url: &str) -> Result<String> {
         Some((scheme, _)) => bail!("{url}: unknown scheme {scheme}; use http://HOST:PORT"),
         None => Ok(format!("http://{url}")),
     }
-}
-
-fn read_whole(path: &Path) -> Result<Bytes> {
-    let file = std::fs::File::open(path)
-        .with_context(|| format!("{}: could not be read", path.display()))?;
-    read_limited(file, &path.display().to_string())
-}
-
-/// Reads up to [`SEND_AUDIO_BYTES_MAX`] bytes; `name` is for the error message.
-pub(crate) fn read_limited(input: impl std::io::Read, name: &str) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    std::io::Read::take(input, SEND_AUDIO_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("{name}: could not be read"))?;
-    if bytes.len() as u64 > SEND_AUDIO_BYTES_MAX {
-        bail!(
-            "{name}: larger than {} MiB, which is too much for one message; leave out --send-audio",
-            SEND_AUDIO_BYTES_MAX >> 20
-        );
-    }
-    Ok(bytes.into())
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ pub(super) struct Item {
 pub(super) enum Entry {
     File(Item),
     /// Something that was asked for and cannot be read.
-    Refused { path: PathBuf, reason: String },
+    Refused {
+        path: PathBuf,
+        reason: String,
+    },
 }
 
 /// Whether a source goes on.

@@ -79,12 +79,13 @@ impl Stamp {
     ///
     /// If the working folder of a relative path is not known.
     pub(super) fn new(path: &Path, metadata: &Metadata, said: String) -> Result<Self> {
-        let mtime_ns = metadata.modified().map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-            Err(before) => {
-                i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos)
-            }
-        });
+        let mtime_ns =
+            metadata.modified().map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
+                Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+                Err(before) => {
+                    i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos)
+                }
+            });
         let path = std::path::absolute(path).context("the working folder is not known")?;
         Ok(Self { path, size: metadata.len(), mtime_ns, said })
     }
@@ -116,9 +117,8 @@ impl Journal {
     pub(super) fn lookup(&self, stamp: &Stamp) -> Option<Done> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let done = state.done.get(&key(stamp.path.to_str()?))?;
-        let same = done.size == stamp.size
-            && done.mtime_ns == stamp.mtime_ns
-            && *done.said == *stamp.said;
+        let same =
+            done.size == stamp.size && done.mtime_ns == stamp.mtime_ns && *done.said == *stamp.said;
         same.then(|| done.clone())
     }
 

@@ -85,7 +85,8 @@ impl Manifest {
     }
 
     fn file(&self) -> Result<File> {
-        File::open(&self.path).with_context(|| format!("{}: could not be read", self.path.display()))
+        File::open(&self.path)
+            .with_context(|| format!("{}: could not be read", self.path.display()))
     }
 
     fn item(&self, mut fields: Fields) -> Result<Item> {
@@ -102,7 +103,9 @@ impl Manifest {
         };
         let bytes = metadata_bytes(&metadata);
         if bytes > METADATA_BYTES_MAX {
-            bail!("{bytes} bytes of metadata, at most {METADATA_BYTES_MAX} are allowed; shorten it");
+            bail!(
+                "{bytes} bytes of metadata, at most {METADATA_BYTES_MAX} are allowed; shorten it"
+            );
         }
         Ok(Item { path: folder.join(path), track_id, metadata })
     }
@@ -239,7 +242,8 @@ mod tests {
         assert!(reason(&entries[1]).starts_with("line 3: 1 fields"), "{entries:?}");
         assert!(reason(&entries[2]).starts_with("line 4: "), "{entries:?}");
         assert_eq!(item(&entries[3]).metadata.title.as_deref(), Some("z"));
-        let (_, entries) = self::entries("m.jsonl", b"[]\n{\"path\":\"a\",\"track_id\":\"\\u0001\"}\n{");
+        let (_, entries) =
+            self::entries("m.jsonl", b"[]\n{\"path\":\"a\",\"track_id\":\"\\u0001\"}\n{");
         assert_eq!(entries.len(), 3);
         for (line, entry) in (1..).zip(&entries) {
             assert!(reason(entry).starts_with(&format!("line {line}: ")), "{entry:?}");
@@ -248,7 +252,8 @@ mod tests {
 
     #[test]
     fn values_that_are_no_texts_are_kept_as_json() {
-        let (_, entries) = entries("m.jsonl", b"{\"path\":\"a\",\"year\":1999,\"live\":true,\"x\":[1]}");
+        let (_, entries) =
+            entries("m.jsonl", b"{\"path\":\"a\",\"year\":1999,\"live\":true,\"x\":[1]}");
         let attributes = &item(&entries[0]).metadata.attributes;
         let expected = [("live", "true"), ("x", "[1]"), ("year", "1999")];
         assert!(attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected));

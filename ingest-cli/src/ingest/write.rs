@@ -80,6 +80,11 @@ impl<'a> Writer<'a> {
         self.progress
     }
 
+    /// True if audio was added or replaced.
+    pub(super) fn has_written(&self) -> bool {
+        self.summary.has_written()
+    }
+
     /// Takes all that the workers send.
     ///
     /// # Errors
@@ -140,8 +145,11 @@ impl<'a> Writer<'a> {
                     (fingerprint.content_hash, fingerprint.duration_s());
                 // The first file with this audio may still be waiting.
                 self.flush()?;
-                let mut row = FileRow::new(&pending.path, pending.elapsed_ms)
-                    .ended(FileStatus::Duplicate, &id, duration_s);
+                let mut row = FileRow::new(&pending.path, pending.elapsed_ms).ended(
+                    FileStatus::Duplicate,
+                    &id,
+                    duration_s,
+                );
                 row.duplicate_of = vec![id.to_string()];
                 row.detail = "same audio as another file of this run".into();
                 self.book(row)?;

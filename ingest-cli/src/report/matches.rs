@@ -109,8 +109,7 @@ fn csv(row: &QueryRow) -> Result<Vec<String>> {
         let columns = answer.into_iter().chain(std::iter::repeat_n(String::new(), CSV_MATCH_LEN));
         return Ok(vec![csv_line(columns)?]);
     }
-    let match_line =
-        |found: &MatchRow| csv_line(answer.iter().cloned().chain(csv_columns(found)));
+    let match_line = |found: &MatchRow| csv_line(answer.iter().cloned().chain(csv_columns(found)));
     row.matches.iter().map(match_line).collect()
 }
 

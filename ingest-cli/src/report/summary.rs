@@ -157,6 +157,11 @@ impl Summary {
         }
     }
 
+    /// True if audio was added or replaced.
+    pub(crate) fn has_written(&self) -> bool {
+        self.added + self.replaced > 0
+    }
+
     /// Stops the clock.
     pub(crate) fn end(&mut self) {
         self.elapsed_s = to_milli(self.started.elapsed().as_secs_f64());
@@ -202,7 +207,9 @@ fn human(summary: &Summary) -> Vec<String> {
     if summary.interrupted {
         lines.push("interrupted; run the same command again to go on where it stopped".into());
     } else if summary.files == 0 {
-        lines.push("no audio files were found; name files themselves if their extension is unusual".into());
+        lines.push(
+            "no audio files were found; name files themselves if their extension is unusual".into(),
+        );
     }
     lines
 }
@@ -281,7 +288,10 @@ mod tests {
         }
         let lines = human(&summary);
         assert!(lines[0].starts_with("21 files: 0 added"), "{lines:?}");
-        assert_eq!(lines.iter().filter(|text| text.starts_with("failed: ")).count(), FAILURES_SHOWN);
+        assert_eq!(
+            lines.iter().filter(|text| text.starts_with("failed: ")).count(),
+            FAILURES_SHOWN
+        );
         assert!(lines.last().unwrap().starts_with("and 1 more"), "{lines:?}");
     }
 
