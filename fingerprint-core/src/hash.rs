@@ -50,11 +50,12 @@ const RATIO_BIAS: i32 = 1 << (RATIO_BITS - 1);
 const DT_BITS: u32 = 7;
 
 /// Number of buckets: every [`Key::bucket`] is below it.
-pub const BUCKET_COUNT: u32 = (ZONE_COUNT as u32) << (RATIO_BITS + DT_BITS);
+pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + DT_BITS);
 
 /// Number of cells in a bucket: every [`Key::cell`] is below it.
 pub const CELL_COUNT: u16 = 280;
 
+const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + DT_BITS));
 const _: () = assert!(ZONE_HEIGHT == CELL_COUNT as i32 * CELL_HEIGHT);
 
 /// The hash of a landmark; its order is the order of the index.

@@ -11,6 +11,16 @@
 //! [`fingerprint`] is the one module that calls several stages in a row: audio in, constellation
 //! out, in batch or as a stream. [`index`] stores fingerprints, [`matching`] searches them.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "test inputs are made up here and in range"
+    )
+)]
+
 pub mod constellation;
 pub mod decode;
 pub mod fingerprint;

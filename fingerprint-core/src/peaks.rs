@@ -24,7 +24,8 @@ use crate::params::{BIN_HZ, FRAME_LEN, FREQ_STEPS_PER_BIN, HOP_LEN, Params, TIME
 const LEVEL_FLOOR_DB: f32 = -120.0;
 /// A peak is compared with this many bins to either side.
 const LOCAL_BINS: usize = 2;
-const HOP_MS: u32 = (HOP_LEN / TIME_STEP_LEN) as u32;
+const HOP_MS: u32 = 32;
+const _: () = assert!(HOP_MS as usize * TIME_STEP_LEN == HOP_LEN);
 /// Time of the centre of frame 0.
 const FRAME_CENTRE_MS: f32 = (FRAME_LEN / 2 / TIME_STEP_LEN) as f32;
 

@@ -110,6 +110,20 @@ impl RocksIndex {
         Ok(index)
     }
 
+    /// Rewrites the postings compactly and empties the log. Worth its time at the end of a bulk
+    /// ingest: rows are then read in one piece. Loses nothing if it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Storage`].
+    pub fn compact(&self) -> Result<(), IndexError> {
+        for part in PARTS {
+            self.db.flush_cf(self.family(part)).map_err(storage("flush the index"))?;
+            self.db.compact_range_cf(self.family(part), None::<&[u8]>, None::<&[u8]>);
+        }
+        Ok(())
+    }
+
     fn family(&self, part: &'static str) -> &ColumnFamily {
         self.db.cf_handle(part).expect("all column families are made when the index is opened")
     }

@@ -150,8 +150,9 @@ pub(super) fn align(query: &QueryPeaks<'_>, track: &[Peak], offset_ms: i64) -> O
 
 /// Finds the shift with the most agreeing peaks, in bins of 8 ms.
 fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
-    const STEP_MS: i64 = 8;
-    const BINS: usize = (2 * OFFSET_SEARCH_MS / STEP_MS) as usize + 1;
+    const STEP_MS: f64 = 8.0;
+    const BINS: usize = 49;
+    const _: () = assert!(OFFSET_SEARCH_MS == 192 && (BINS - 1) * 8 == 2 * 192);
     let reach = OFFSET_SEARCH_MS as f64;
     let mut histogram = [0.0_f64; BINS];
     for peak in track {
@@ -169,7 +170,7 @@ fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
                     clippy::cast_sign_loss,
                     reason = "the shift lies within the reach, so the place lies within the bins"
                 )]
-                let place = ((shift + reach) / STEP_MS as f64).round() as usize;
+                let place = ((shift + reach) / STEP_MS).round() as usize;
                 histogram[place.min(BINS - 1)] += (1.0 / λ).min(LIKELIHOOD_RATIO_MAX);
             }
         }
@@ -177,7 +178,7 @@ fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
     let smooth =
         |i: usize| -> f64 { histogram[i.saturating_sub(2)..(i + 3).min(BINS)].iter().sum() };
     let best = (0..BINS).max_by(|a, b| smooth(*a).total_cmp(&smooth(*b))).unwrap_or(BINS / 2);
-    offset - ((best as i64 * STEP_MS) as f64 - reach)
+    offset - (best as f64 * STEP_MS - reach)
 }
 
 fn kernel(d_frame: f64, d_bin: f64, half_bins: f64) -> f64 {

@@ -1,4 +1,10 @@
 //! Tests of fingerprint-core as its users see it: one binary, a module for each behaviour.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic here is a failed test"
+)]
+
 mod decode;
 mod index;
