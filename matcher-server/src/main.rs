@@ -1,2 +1,85 @@
-//! Server.
-fn main() {}
+//! `earmark-server`: reads the settings, opens the index, binds, and calls the library.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use fingerprint_core::index::{Index, RocksIndex};
+use fingerprint_core::params::Params;
+use matcher_server::config::{Config, Settings};
+use matcher_server::{run, telemetry};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long threads that still run may hold up the end of the process.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Match audio against an Earmark index over gRPC.
+///
+/// Every setting can be given as a flag, in the environment, or in the configuration file, in
+/// that order of strength.
+#[derive(Debug, Parser)]
+#[command(name = "earmark-server", version)]
+struct Cli {
+    /// Configuration file (TOML); its names are those of the flags with _ for -.
+    #[arg(long, env = "EARMARK_SERVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print all settings as a configuration file, and exit.
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let file = cli.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+    let settings = cli.settings.or(file);
+    if cli.print_config {
+        let text = settings.or(Settings::defaults()).to_toml()?;
+        std::io::stdout().write_all(text.as_bytes())?;
+        return Ok(());
+    }
+    let config = settings.resolve()?;
+    telemetry::start(config.log_format, &config.log_level)
+        .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
+    let params = Params::default();
+    let index: Arc<dyn Index> = Arc::new(open_index(&config.index, &params)?);
+    let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
+    let ended = runtime.block_on(serve(config, Arc::clone(&index), params));
+    runtime.shutdown_timeout(EXIT_TIME_MAX);
+    tracing::info!("stopped");
+    ended
+}
+
+fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
+    let new = !path.exists();
+    let index = RocksIndex::create_or_open(path, params)?;
+    let track_count = index.stats()?.track_count;
+    let state = if new { "index created" } else { "index opened" };
+    tracing::info!(path = %path.display(), track_count, "{state}");
+    Ok(index)
+}
+
+async fn serve(config: Config, index: Arc<dyn Index>, params: Params) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("could not listen on {}", config.listen))?;
+    if !listener.local_addr()?.ip().is_loopback() {
+        tracing::warn!("whoever reaches this address can read and change the catalog");
+    }
+    // Before the server says that it listens, so that no signal can come too early.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run(listener, index, params, config, shutdown).await?;
+    Ok(())
+}
