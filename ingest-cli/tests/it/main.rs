@@ -114,20 +114,41 @@ fn one_bad_file_does_not_stop_the_job_and_a_second_run_changes_nothing() {
     std::fs::copy(testdata("codecs/flac.flac"), music.join("a.flac")).unwrap();
     std::fs::copy(testdata("codecs/pcm_s16.wav"), music.join("b.wav")).unwrap();
     let report = folder.path().join("report.csv");
-    let args = ["ingest", "--report", report.to_str().unwrap()];
+    let args = ["ingest", "--format", "json", "--report", report.to_str().unwrap()];
     let first = earmark(&index, &args, std::slice::from_ref(&music));
     assert_eq!(first.status.code(), Some(2));
     let summary = &lines(&first)[0];
     // FLAC and WAV hold the same samples, so they get the same id from their content.
     assert_eq!(
-        (&summary["added"], &summary["unchanged"], &summary["failed"]),
+        (&summary["added"], &summary["duplicates"], &summary["failed"]),
         (&1.into(), &1.into(), &1.into())
     );
     let rows = std::fs::read_to_string(report).unwrap();
     assert_eq!(rows.lines().count(), 4, "{rows}");
-    assert!(rows.contains("broken.mp3,,failed"), "{rows}");
-    let second = earmark(&index, &["ingest"], &[music]);
-    assert_eq!(lines(&second)[0]["unchanged"], 2);
+    assert!(rows.contains("broken.mp3,failed,,"), "{rows}");
+    let again = |force: &[&str]| {
+        let args = [&["ingest", "--format", "json"], force].concat();
+        lines(&earmark(&index, &args, std::slice::from_ref(&music))).remove(0)
+    };
+    // The journal knows both files; without it, the second is a duplicate once more.
+    assert_eq!(again(&[])["unchanged"], 2);
+    let forced = again(&["--force"]);
+    assert_eq!((&forced["unchanged"], &forced["duplicates"]), (&1.into(), &1.into()));
+    // The journal is never believed against the catalog: what was removed is read again.
+    let listed = earmark(&index, &["tracks", "list", "--format", "json"], &[]);
+    let id = lines(&listed)[0]["track_id"].as_str().unwrap().to_owned();
+    assert_eq!(earmark(&index, &["tracks", "remove", &id], &[]).status.code(), Some(0));
+    assert_eq!(again(&[])["added"], 1);
+}
+
+#[test]
+fn an_unreachable_server_is_an_error_that_names_it() {
+    // Port 1 is privileged and unused; a connection is refused at once.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark"));
+    let output = command.args(["stats", "--server", "127.0.0.1:1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("http://127.0.0.1:1; is earmark-server running?"), "{text}");
 }
 
 #[test]
@@ -139,9 +160,15 @@ fn a_removed_track_never_answers_again() {
         command.args(["tracks", "remove", id, "--index"]).arg(folder.path()).output().unwrap()
     };
     assert_eq!(remove("cold_day").status.code(), Some(0));
-    assert_eq!(remove("cold_day").status.code(), Some(2));
+    assert_eq!(remove("cold_day").status.code(), Some(1));
     let clip = [testdata("clips/cold_day_noisy.mp3")];
     assert_eq!(earmark(folder.path(), &["match"], &clip).status.code(), Some(1));
-    assert_eq!(lines(&earmark(folder.path(), &["tracks", "list"], &[])).len(), 3);
-    assert_eq!(lines(&earmark(folder.path(), &["stats"], &[]))[0]["track_count"], 3);
+    assert_eq!(
+        lines(&earmark(folder.path(), &["tracks", "list", "--format", "json"], &[])).len(),
+        3
+    );
+    assert_eq!(
+        lines(&earmark(folder.path(), &["stats", "--format", "json"], &[]))[0]["track_count"],
+        3
+    );
 }

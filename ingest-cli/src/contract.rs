@@ -1,0 +1,145 @@
+//! What `earmark match --format json` prints: the contract that other programs rely on.
+//!
+//! Names, order and meaning of the fields are pinned by a golden test and described in
+//! `earmark match --help`. A field may be added behind the others; none is renamed or removed.
+//! What is not known or not computed is null, never a made-up value.
+
+use earmark_proto::v1;
+use fingerprint_core::index::Metadata;
+use fingerprint_core::matching::{Match, MatchStatus};
+use serde::Serialize;
+
+/// The answer to one file: one line of JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryRow {
+    /// The path as given; `-` is standard input.
+    pub(crate) query: String,
+    /// Length of the decoded clip in seconds; null after an error.
+    pub(crate) duration_s: Option<f64>,
+    /// Time from reading the file to the answer, in milliseconds.
+    pub(crate) elapsed_ms: f64,
+    pub(crate) status: Status,
+    /// Best first; empty unless `status` is `matched`.
+    pub(crate) matches: Vec<MatchRow>,
+    /// What went wrong, if `status` is `error`.
+    pub(crate) error: Option<String>,
+}
+
+/// How the search for one file ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Matched,
+    NoMatch,
+    TooShort,
+    Silent,
+    Error,
+}
+
+/// One stretch of one track, found in the clip. All times are in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct MatchRow {
+    pub(crate) track_id: String,
+    pub(crate) title: Option<String>,
+    pub(crate) artist: Option<String>,
+    pub(crate) isrc: Option<String>,
+    /// Log-likelihood ratio against chance, in nats.
+    pub(crate) score: f64,
+    /// Confidence that the match is no accident, 0 to 1.
+    pub(crate) confidence: Option<f64>,
+    /// Accidental matches this good to be expected in this index.
+    pub(crate) e_value: Option<f64>,
+    pub(crate) query_start_s: f64,
+    pub(crate) query_end_s: f64,
+    pub(crate) reference_start_s: f64,
+    pub(crate) reference_end_s: f64,
+    /// Track time at clip time 0; negative if the clip begins before the track.
+    pub(crate) reference_offset_s: f64,
+    /// Track seconds that pass in one clip second.
+    pub(crate) speed: Option<f64>,
+    /// Clip frequency over track frequency.
+    pub(crate) pitch: Option<f64>,
+    /// What stands in for a missing title on a screen; no part of the contract.
+    #[serde(skip)]
+    pub(crate) file_name: Option<String>,
+}
+
+impl Status {
+    /// The text of the contract.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::NoMatch => "no_match",
+            Self::TooShort => "too_short",
+            Self::Silent => "silent",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<MatchStatus> for Status {
+    fn from(status: MatchStatus) -> Self {
+        match status {
+            MatchStatus::Matched => Self::Matched,
+            MatchStatus::NoMatch => Self::NoMatch,
+            MatchStatus::TooShort => Self::TooShort,
+            MatchStatus::Silent => Self::Silent,
+        }
+    }
+}
+
+impl From<Match> for MatchRow {
+    fn from(found: Match) -> Self {
+        let Metadata { title, artist, isrc, mut attributes, .. } = found.metadata;
+        Self {
+            track_id: found.track_id.into(),
+            title,
+            artist,
+            isrc,
+            score: to_milli(found.score),
+            confidence: Some(found.confidence),
+            e_value: found.e_value,
+            query_start_s: to_milli(found.query_start_s),
+            query_end_s: to_milli(found.query_end_s),
+            reference_start_s: to_milli(found.reference_start_s),
+            reference_end_s: to_milli(found.reference_end_s),
+            reference_offset_s: to_milli(found.reference_offset_s),
+            speed: Some(found.speed),
+            pitch: found.pitch,
+            file_name: attributes.remove(FILE_ATTRIBUTE),
+        }
+    }
+}
+
+impl From<v1::Match> for MatchRow {
+    fn from(found: v1::Match) -> Self {
+        let v1::Metadata { title, artist, isrc, mut attributes, .. } =
+            found.metadata.unwrap_or_default();
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            track_id: found.track_id,
+            title: known(title),
+            artist: known(artist),
+            isrc: known(isrc),
+            score: to_milli(found.score),
+            confidence: found.confidence,
+            e_value: found.e_value,
+            query_start_s: to_milli(found.query_start_s),
+            query_end_s: to_milli(found.query_end_s),
+            reference_start_s: to_milli(found.reference_start_s),
+            reference_end_s: to_milli(found.reference_end_s),
+            reference_offset_s: to_milli(found.reference_offset_s),
+            speed: found.speed,
+            pitch: found.pitch,
+            file_name: attributes.remove(FILE_ATTRIBUTE),
+        }
+    }
+}
+
+/// Attribute that keeps the name of a file of which nothing else is known.
+pub(crate) const FILE_ATTRIBUTE: &str = "file";
+
+/// Thousandths are finer than any of these numbers is known.
+pub(crate) fn to_milli(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
