@@ -127,7 +127,8 @@ pub(crate) struct IngestArgs {
     pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Write one row a file: path, status, track_id, duplicate_of, duration_s, elapsed_ms, detail
+    /// Write one row a file, in the order in which they are listed: path, status, track_id,
+    /// duplicate_of, duration_s, elapsed_ms, detail
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Files decoded at the same time [default: number of processors]
@@ -203,6 +204,9 @@ pub(crate) enum TracksCommand {
         ids: Vec<TrackId>,
         #[command(flatten)]
         target: TargetArgs,
+        /// How to print what was removed
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
     },
 }
 

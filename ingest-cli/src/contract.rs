@@ -143,3 +143,78 @@ pub(crate) const FILE_ATTRIBUTE: &str = "file";
 pub(crate) fn to_milli(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query_row(status: Status) -> QueryRow {
+        QueryRow {
+            query: "clips/a b.mp3".into(),
+            duration_s: Some(10.0),
+            elapsed_ms: 12.345,
+            status,
+            matches: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn match_row() -> MatchRow {
+        MatchRow {
+            track_id: "T1".into(),
+            title: Some("Cold Day".into()),
+            artist: None,
+            isrc: None,
+            score: 123.456,
+            confidence: Some(0.9999),
+            e_value: None,
+            query_start_s: 0.5,
+            query_end_s: 9.75,
+            reference_start_s: 62.5,
+            reference_end_s: 71.75,
+            reference_offset_s: 62.0,
+            speed: Some(1.0),
+            pitch: None,
+            file_name: Some("no part of the contract".into()),
+        }
+    }
+
+    // Byte for byte: renaming, reordering or leaving out a field breaks programs out there.
+    #[test]
+    fn golden_match() {
+        let row = QueryRow { matches: vec![match_row()], ..query_row(Status::Matched) };
+        assert_eq!(
+            serde_json::to_string(&row).unwrap(),
+            concat!(
+                r#"{"query":"clips/a b.mp3","duration_s":10.0,"elapsed_ms":12.345,"#,
+                r#""status":"matched","matches":[{"track_id":"T1","title":"Cold Day","#,
+                r#""artist":null,"isrc":null,"score":123.456,"confidence":0.9999,"#,
+                r#""e_value":null,"query_start_s":0.5,"query_end_s":9.75,"#,
+                r#""reference_start_s":62.5,"reference_end_s":71.75,"#,
+                r#""reference_offset_s":62.0,"speed":1.0,"pitch":null}],"error":null}"#
+            )
+        );
+    }
+
+    #[test]
+    fn golden_error() {
+        let error = Some("a.mp3: could not be read".into());
+        let row = QueryRow { duration_s: None, error, ..query_row(Status::Error) };
+        assert_eq!(
+            serde_json::to_string(&row).unwrap(),
+            concat!(
+                r#"{"query":"clips/a b.mp3","duration_s":null,"elapsed_ms":12.345,"#,
+                r#""status":"error","matches":[],"error":"a.mp3: could not be read"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn each_status_has_one_name() {
+        use Status::{Error, Matched, NoMatch, Silent, TooShort};
+        let all = [Matched, NoMatch, TooShort, Silent, Error];
+        let names = ["matched", "no_match", "too_short", "silent", "error"];
+        assert_eq!(serde_json::to_value(all).unwrap(), serde_json::json!(names));
+        assert_eq!(all.map(Status::as_str), names);
+    }
+}

@@ -1,13 +1,15 @@
 //! `earmark ingest`: many files in, tracks in the catalog out.
 //!
 //! ```text
-//! walk, manifest ─▶ bounded queue ─▶ workers: journal, tags, decode ─▶ bounded queue ─▶ writer
+//! manifest, walk ─▶ bounded queue ─▶ workers: journal, tags, decode ─▶ bounded queue ─▶ writer
 //! ```
 //!
-//! One feeder, a worker for each processor, one writer. Both queues are as short as there are
-//! workers, so memory does not grow with the catalog; what does is the journal (about 150 bytes a
-//! file). A file that fails is a row of the report and never the end of the job.
+//! One feeder, a worker for each processor, one writer. The writer takes the files in the order in
+//! which they were listed, so that the result does not depend on which was decoded faster; the
+//! feeder is at most [`AHEAD_PER_JOB`] files a worker ahead of it. So memory does not grow with the
+//! catalog; what does is what the journal and the claims know (about 300 bytes a file). A file that fails is a row of the report and never the end of the job.
 
+mod claims;
 mod item;
 mod journal;
 mod manifest;
@@ -27,14 +29,19 @@ use crate::args::{IngestArgs, Target};
 use crate::catalog::{self, Access, Catalog};
 use crate::interrupt::{self, Stop};
 use crate::match_cmd::job_count;
+use crate::report;
 use crate::report::progress::Progress;
 use crate::report::summary;
+use claims::Claims;
 use item::{Entry, Flow, Visit};
 use journal::Journal;
 use manifest::Manifest;
 use work::Worker;
 use write::Writer;
 
+/// Files that each worker may be ahead of the writer: enough that the others go on while one reads
+/// a recording sixteen times as long as the rest.
+const AHEAD_PER_JOB: usize = 16;
 /// Exit code if a file failed.
 const EXIT_FAILED: u8 = 2;
 
@@ -46,7 +53,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let manifest = args.manifest.as_deref().map(Manifest::open).transpose()?;
     let sources = Sources { paths: args.paths.clone(), manifest };
     let catalog = catalog::open(&target, Access::Create, "ingest")?;
-    let journal = Journal::open(&journal_path(args, &target)?)?;
+    let journal = open_journal(args, &target)?;
     let progress = Arc::new(Progress::new());
     let stop = Arc::new(Stop::default());
     let shown = Arc::clone(&progress);
@@ -58,7 +65,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let written = ingest_all(&sources, &*catalog, &journal, &mut writer, args, jobs, &stop);
     progress.finish();
     // An interrupted job shall end now; the run that completes it compacts.
-    if written.is_ok() && !stop.is_requested() && writer.has_written() {
+    if written.is_ok() && !stop.is_requested() && is_worth_compacting(&*catalog, &writer)? {
         catalog.compact()?;
     }
     let mut summary = writer.finish()?;
@@ -72,6 +79,13 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     })
 }
 
+/// True if much of the catalog was written. Compaction rewrites all of it, which a few new tracks
+/// in a large catalog are not worth: the store compacts bit by bit anyway.
+fn is_worth_compacting(catalog: &dyn Catalog, writer: &Writer<'_>) -> Result<bool> {
+    let written = writer.written_count();
+    Ok(written > 0 && written.saturating_mul(10) >= catalog.stats()?.index.track_count)
+}
+
 /// Everything that is to be ingested; can be gone through more than once.
 struct Sources {
     paths: Vec<PathBuf>,
@@ -80,13 +94,25 @@ struct Sources {
 
 impl Sources {
     fn visit(&self, visit: Visit<'_>) {
-        if walk::walk(&self.paths, visit).is_break() {
+        // The manifest first: of a file that is in both, its entry is the one that says something.
+        if let Some(manifest) = &self.manifest
+            && manifest.visit(visit).is_break()
+        {
             return;
         }
-        if let Some(manifest) = &self.manifest {
-            // The flow is of no more interest: this is the last source.
-            let _: Flow = manifest.visit(visit);
+        // The flow is of no more interest: this is the last source.
+        let _: Flow = walk::walk(&self.paths, visit);
+    }
+}
+
+/// The journal. One that was asked for must be there; without the usual one a job can do.
+fn open_journal(args: &IngestArgs, target: &Target) -> Result<Journal> {
+    match journal_path(args, target).and_then(|path| Journal::open(&path)) {
+        Err(error) if args.journal.is_none() => {
+            report::note(&format!("{error:#}; going on without it"));
+            Ok(Journal::default())
         }
+        journal => journal,
     }
 }
 
@@ -103,36 +129,45 @@ fn ingest_all(
     let worker = Worker::new(catalog, journal, args.force, args.send_audio);
     let progress = writer.progress();
     thread::scope(|scope| {
-        let (to_workers, entries) = bounded::<Entry>(jobs);
+        let (to_workers, entries) = bounded::<(u64, Entry)>(jobs);
+        // Holds a token for each file between feeder and writer.
+        let (tokens, returned) = bounded(jobs * AHEAD_PER_JOB);
         let (to_writer, results) = bounded(jobs);
         for _ in 0..jobs {
             let (entries, to_writer, worker) = (entries.clone(), to_writer.clone(), &worker);
             scope.spawn(move || {
-                for entry in entries {
+                for (place, entry) in entries {
                     // What was queued before a stop is left for the next run.
-                    if stop.is_requested() || to_writer.send(worker.work(entry)).is_err() {
+                    if stop.is_requested() || to_writer.send((place, worker.work(entry))).is_err() {
                         break;
                     }
                 }
             });
         }
         drop((entries, to_writer));
-        scope.spawn(move || feed(sources, &to_workers, stop));
+        scope.spawn(move || feed(sources, &tokens, &to_workers, stop));
         if progress.wants_total() {
             scope.spawn(move || count(sources, progress, stop));
         }
-        writer.drain(&results).inspect_err(|_| stop.fail())
+        // It owns the other end of the tokens, so that the feeder ends with it.
+        writer.drain(&results, returned).inspect_err(|_| stop.fail())
     })
 }
 
 /// Hands out what is to be done, as fast as it is taken.
-fn feed(sources: &Sources, to_workers: &Sender<Entry>, stop: &Stop) {
+fn feed(sources: &Sources, tokens: &Sender<()>, to_workers: &Sender<(u64, Entry)>, stop: &Stop) {
+    let mut claims = Claims::default();
+    let mut place = 0;
     sources.visit(&mut |entry| {
-        if stop.is_requested() || to_workers.send(entry).is_err() {
-            Flow::Break(())
-        } else {
-            Flow::Continue(())
+        let entry = claims.check(entry);
+        if tokens.send(()).is_err()
+            || stop.is_requested()
+            || to_workers.send((place, entry)).is_err()
+        {
+            return Flow::Break(());
         }
+        place += 1;
+        Flow::Continue(())
     });
 }
 

@@ -8,6 +8,7 @@
 mod args;
 mod catalog;
 mod contract;
+mod guard;
 mod ingest;
 mod interrupt;
 mod match_cmd;
@@ -29,6 +30,7 @@ use crate::args::{Cli, Command};
 const EXIT_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
+    guard::install();
     let filter = EnvFilter::try_from_env("EARMARK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match run(Cli::parse().command) {

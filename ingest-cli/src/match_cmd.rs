@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
 use fingerprint_core::decode::{DecodeOptions, Input};
 use fingerprint_core::fingerprint::Fingerprint;
@@ -17,6 +16,7 @@ use fingerprint_core::params::Params;
 use crate::args::{Format, MatchArgs};
 use crate::catalog::{self, Access, Audio, Catalog, read_limited};
 use crate::contract::{QueryRow, Status, to_milli};
+use crate::guard;
 use crate::report::matches;
 
 /// The argument that means standard input.
@@ -114,10 +114,8 @@ impl Matcher<'_> {
     fn answer(&self, path: &Path) -> QueryRow {
         let started = Instant::now();
         // A file that trips a decoder must not take the other answers with it.
-        let searched = panic::catch_unwind(AssertUnwindSafe(|| {
-            self.catalog.search(self.read(path)?, &self.options)
-        }))
-        .unwrap_or_else(|_| Err(anyhow!("internal error while reading this file")));
+        let search = || self.catalog.search(self.read(path)?, &self.options);
+        let searched = guard::catch("answering for this file", search).flatten();
         let query = path.to_string_lossy().into_owned();
         let elapsed_ms = to_milli(started.elapsed().as_secs_f64() * 1e3);
         match searched {

@@ -34,15 +34,12 @@ pub(crate) fn run(command: &TracksCommand) -> Result<u8> {
                 }
             }
         }
-        TracksCommand::Remove { ids, target } => {
+        TracksCommand::Remove { ids, target, format } => {
             let catalog = catalog::open(&target.resolve()?, Access::Existing, "tracks remove")?;
             for id in ids {
-                if catalog.remove(id)? {
-                    report::note(&format!("removed {id}"));
-                } else {
-                    missing_count += 1;
-                    report::note(&format!("there is no track {id}"));
-                }
+                let was_there = catalog.remove(id)?;
+                missing_count += u64::from(!was_there);
+                report::tracks::print_removed(id, was_there, *format)?;
             }
         }
     }

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::pin::pin;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use earmark_proto::v1;
+use earmark_proto::v1::AddTrackRequest as Message;
 use fingerprint_core::units::TrackId;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,23 +42,29 @@ impl Link {
             encoding: encoding.into(),
         };
         let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
-        let header =
-            v1::AddTrackRequest { part: Some(v1::add_track_request::Part::Header(header)) };
-        let messages = tokio_stream::once(header).chain(ReceiverStream::new(receiver));
+        let header = Message { part: Some(v1::add_track_request::Part::Header(header)) };
+        // The end of the stream means that this was all, so it must be said: a sender that is gone
+        // leaves the stream open, and dropping the call then cancels it.
+        let pieces_to_end = ReceiverStream::new(receiver)
+            .chain(tokio_stream::pending())
+            .take_while(Option::is_some)
+            .filter_map(std::convert::identity);
+        let messages = tokio_stream::once(header).chain(pieces_to_end);
         let mut client = self.catalog();
-        let call = client.add_track(self.request(messages));
-        let (sent, answer) = tokio::join!(self.send(&track.audio, pieces), call);
-        // A file that cannot be read is our fault, whatever the server made of the half of it.
-        sent.map_err(AddError::Track)?;
-        Ok(answer.map(tonic::Response::into_inner))
+        let mut call = pin!(client.add_track(self.request(messages)));
+        tokio::select! {
+            // The server may refuse before it has heard all.
+            answer = &mut call => return Ok(answer.map(tonic::Response::into_inner)),
+            // The half of a file that could not be read to its end must not be stored.
+            sent = self.send(&track.audio, &pieces) => sent.map_err(AddError::Track)?,
+        }
+        Ok(call.await.map(tonic::Response::into_inner))
     }
 
-    /// Sends the audio in pieces. Ends early, without an error, if the server hangs up: its answer
-    /// says why.
-    async fn send(&self, audio: &Audio, pieces: mpsc::Sender<v1::AddTrackRequest>) -> Result<()> {
-        use tokio::io::AsyncReadExt;
-        let message =
-            |bytes| v1::AddTrackRequest { part: Some(v1::add_track_request::Part::Data(bytes)) };
+    /// Sends the audio in pieces and then `None`. Ends early, without an error, if the server hangs
+    /// up: its answer says why.
+    async fn send(&self, audio: &Audio, pieces: &mpsc::Sender<Option<Message>>) -> Result<()> {
+        let message = |bytes| Message { part: Some(v1::add_track_request::Part::Data(bytes)) };
         let mut whole = match audio {
             Audio::Fingerprint(fingerprint) => Bytes::from(fingerprint.to_bytes(&self.params)),
             Audio::Bytes(bytes) => bytes.clone(),
@@ -65,8 +74,11 @@ impl Link {
                 loop {
                     let mut piece = Vec::with_capacity(PIECE_BYTES);
                     let mut part = AsyncReadExt::take(&mut file, PIECE_BYTES as u64);
-                    AsyncReadExt::read_to_end(&mut part, &mut piece).await.with_context(context)?;
-                    if piece.is_empty() || pieces.send(message(piece.into())).await.is_err() {
+                    part.read_to_end(&mut piece).await.with_context(context)?;
+                    if piece.is_empty() {
+                        break Bytes::new();
+                    }
+                    if pieces.send(Some(message(piece.into()))).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -74,10 +86,12 @@ impl Link {
         };
         while !whole.is_empty() {
             let piece = whole.split_to(PIECE_BYTES.min(whole.len()));
-            if pieces.send(message(piece)).await.is_err() {
-                break;
+            if pieces.send(Some(message(piece))).await.is_err() {
+                return Ok(());
             }
         }
+        // Nobody listens only if the call has its answer already.
+        let _ = pieces.send(None).await;
         Ok(())
     }
 }
@@ -112,3 +126,6 @@ pub(crate) fn read_limited(input: impl Read, name: &str) -> Result<Bytes> {
     }
     Ok(bytes.into())
 }
+
+#[cfg(test)]
+mod tests;

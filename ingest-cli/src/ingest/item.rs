@@ -23,7 +23,11 @@ pub(super) struct Item {
 #[derive(Debug, PartialEq)]
 pub(super) enum Entry {
     File(Item),
-    /// Something that was asked for and cannot be read.
+    /// A file that was listed before; nothing is lost by leaving it out.
+    Repeated {
+        path: PathBuf,
+    },
+    /// Something that was asked for and cannot be had.
     Refused {
         path: PathBuf,
         reason: String,

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! {"path":"/music/a.mp3","size":123,"mtime_ns":456,"said":"0123456789abcdef",
-//!  "track_id":"T1","content_hash":"…64 hexadecimal digits…"}
+//!  "track_id":"T1","is_derived":false,"content_hash":"…64 hexadecimal digits…"}
 //! ```
 //!
 //! A line is written only after the catalog confirmed the track, so what the journal knows is
-//! true, and what it does not know costs one more reading. It is never believed alone: a file
+//! true, and what it does not know costs one more reading. A file that was given several ids has
+//! a line for each of them. It is never believed alone: a file
 //! counts as done only if size, time of change and the caller's metadata (`said`) are the same
 //! and the catalog still holds the track with this content. A line that cannot be read, such as
 //! one cut off by a crash, is as good as none. Files whose paths are not UTF-8 are not noted.
@@ -24,20 +25,22 @@ use anyhow::{Context, Result};
 use fingerprint_core::units::{ContentHash, TrackId};
 use serde::{Deserialize, Serialize};
 
+use super::item::Item;
+
 /// Longest line that is read, in bytes: a path of 4 KiB with every byte escaped, and an id.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// The journal: the file, and what it says.
-#[derive(Debug)]
+/// The journal: the file, and what it says. The default one knows nothing and forgets everything.
+#[derive(Debug, Default)]
 pub(super) struct Journal {
     path: PathBuf,
     state: RwLock<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    file: File,
-    /// By a digest of the path, which is shorter than most paths.
+    file: Option<File>,
+    /// By [`key`].
     done: HashMap<[u8; 16], Done>,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct Stamp {
     pub(super) path: PathBuf,
     size: u64,
     mtime_ns: i64,
+    /// Id that the caller gave it.
+    given_id: Option<TrackId>,
     /// Digest of what the caller said about it.
     said: String,
 }
@@ -69,6 +74,8 @@ struct Line {
     mtime_ns: i64,
     said: String,
     track_id: TrackId,
+    /// True if the caller gave no id.
+    is_derived: bool,
     content_hash: ContentHash,
 }
 
@@ -78,7 +85,7 @@ impl Stamp {
     /// # Errors
     ///
     /// If the working folder of a relative path is not known.
-    pub(super) fn new(path: &Path, metadata: &Metadata, said: String) -> Result<Self> {
+    pub(super) fn new(item: &Item, metadata: &Metadata) -> Result<Self> {
         let mtime_ns =
             metadata.modified().map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
                 Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
@@ -86,8 +93,9 @@ impl Stamp {
                     i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos)
                 }
             });
-        let path = std::path::absolute(path).context("the working folder is not known")?;
-        Ok(Self { path, size: metadata.len(), mtime_ns, said })
+        let path = std::path::absolute(&item.path).context("the working folder is not known")?;
+        let (given_id, said) = (item.track_id.clone(), item.digest());
+        Ok(Self { path, size: metadata.len(), mtime_ns, given_id, said })
     }
 }
 
@@ -110,13 +118,13 @@ impl Journal {
             options.read(true).append(true).create(true).open(path).with_context(context)?;
         let done = read(&file).with_context(context)?;
         end_last_line(&mut file).with_context(context)?;
-        Ok(Self { path: path.to_owned(), state: RwLock::new(State { file, done }) })
+        Ok(Self { path: path.to_owned(), state: RwLock::new(State { file: Some(file), done }) })
     }
 
     /// What the file has become, if it has not changed since.
     pub(super) fn lookup(&self, stamp: &Stamp) -> Option<Done> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let done = state.done.get(&key(stamp.path.to_str()?))?;
+        let done = state.done.get(&key(stamp.path.to_str()?, stamp.given_id.as_ref()))?;
         let same =
             done.size == stamp.size && done.mtime_ns == stamp.mtime_ns && *done.said == *stamp.said;
         same.then(|| done.clone())
@@ -140,7 +148,8 @@ impl Journal {
                 content_hash: *content_hash,
             };
             // The file does not grow by what it says already.
-            if state.done.get(&key(path)) == Some(&done) {
+            let key = key(path, stamp.given_id.as_ref());
+            if state.done.get(&key) == Some(&done) {
                 continue;
             }
             let line = Line {
@@ -149,21 +158,24 @@ impl Journal {
                 mtime_ns: stamp.mtime_ns,
                 said: stamp.said.clone(),
                 track_id: track_id.clone(),
+                is_derived: stamp.given_id.is_none(),
                 content_hash: *content_hash,
             };
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
-            state.done.insert(key(path), done);
+            state.done.insert(key, done);
         }
-        state
-            .file
-            .write_all(&lines)
+        let Some(file) = &mut state.file else { return Ok(()) };
+        file.write_all(&lines)
             .with_context(|| format!("journal {} cannot be written", self.path.display()))
     }
 }
 
-fn key(path: &str) -> [u8; 16] {
-    let hash = blake3::hash(path.as_bytes());
+/// A digest of path and given id, which is shorter than most paths.
+fn key(path: &str, given_id: Option<&TrackId>) -> [u8; 16] {
+    // Neither a path nor an id can hold a zero byte.
+    let text = [path, given_id.map_or("", TrackId::as_str)].join("\0");
+    let hash = blake3::hash(text.as_bytes());
     hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes")
 }
 
@@ -177,6 +189,7 @@ fn read(file: &File) -> Result<HashMap<[u8; 16], Done>> {
             return Ok(done);
         }
         if let Ok(line) = serde_json::from_slice::<Line>(&text) {
+            let key = key(&line.path, (!line.is_derived).then_some(&line.track_id));
             let entry = Done {
                 size: line.size,
                 mtime_ns: line.mtime_ns,
@@ -184,7 +197,7 @@ fn read(file: &File) -> Result<HashMap<[u8; 16], Done>> {
                 track_id: line.track_id,
                 content_hash: line.content_hash,
             };
-            done.insert(key(&line.path), entry);
+            done.insert(key, entry);
         }
     }
 }
@@ -204,8 +217,10 @@ fn end_last_line(file: &mut File) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn stamp(path: &Path, said: &str) -> Stamp {
-        Stamp::new(path, &path.metadata().unwrap(), said.to_owned()).unwrap()
+    fn stamp(path: &Path, title: &str) -> Stamp {
+        let mut item = Item::bare(path.to_owned());
+        item.metadata.title = Some(title.to_owned());
+        Stamp::new(&item, &path.metadata().unwrap()).unwrap()
     }
 
     fn hash(byte: u8) -> ContentHash {
@@ -244,6 +259,27 @@ mod tests {
         let (stamp, id) = (stamp(&audio, ""), TrackId::new("T1").unwrap());
         Journal::open(&path).unwrap().record(&[(stamp.clone(), id, hash(1))]).unwrap();
         assert!(Journal::open(&path).unwrap().lookup(&stamp).is_some());
+    }
+
+    #[test]
+    fn a_file_with_two_ids_is_known_under_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let (audio, path) = (folder.path().join("a.wav"), folder.path().join("x.journal"));
+        std::fs::write(&audio, "one").unwrap();
+        let stamps = [None, Some("A"), Some("B")].map(|id| {
+            let track_id = id.map(|id| TrackId::new(id).unwrap());
+            let item = Item { track_id, ..Item::bare(audio.clone()) };
+            Stamp::new(&item, &audio.metadata().unwrap()).unwrap()
+        });
+        let derived = TrackId::from_content(&hash(1));
+        let confirmed = stamps.clone().map(|stamp| {
+            let id = stamp.given_id.clone().unwrap_or_else(|| derived.clone());
+            (stamp, id, hash(1))
+        });
+        Journal::open(&path).unwrap().record(&confirmed).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        let ids = stamps.map(|stamp| journal.lookup(&stamp).unwrap().track_id.to_string());
+        assert_eq!(ids, [derived.to_string(), "A".to_owned(), "B".to_owned()]);
     }
 
     #[test]

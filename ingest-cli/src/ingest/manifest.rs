@@ -204,14 +204,14 @@ mod tests {
     fn item(entry: &Entry) -> &Item {
         match entry {
             Entry::File(item) => item,
-            Entry::Refused { reason, .. } => panic!("refused: {reason}"),
+            other => panic!("no file: {other:?}"),
         }
     }
 
     fn reason(entry: &Entry) -> &str {
         match entry {
-            Entry::File(item) => panic!("not refused: {item:?}"),
             Entry::Refused { reason, .. } => reason,
+            other => panic!("not refused: {other:?}"),
         }
     }
 

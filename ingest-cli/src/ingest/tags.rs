@@ -8,7 +8,9 @@ use fingerprint_core::index::Metadata;
 use lofty::config::ParseOptions;
 use lofty::file::TaggedFileExt;
 use lofty::probe::Probe;
-use lofty::tag::ItemKey;
+use lofty::tag::{ItemKey, Tag};
+
+use crate::guard;
 
 /// Longer tags are taken for damage and left out, in bytes.
 const TAG_BYTES_MAX: usize = 4096;
@@ -24,15 +26,10 @@ pub(super) fn fill(path: &Path, metadata: &mut Metadata) {
     if wanted.iter().all(|(field, _)| field.is_some()) {
         return;
     }
-    let options = ParseOptions::new().read_properties(false).read_cover_art(false);
-    let file = Probe::open(path).and_then(|probe| {
-        // The extension may lie; the first bytes do not.
-        Ok(probe.options(options).guess_file_type()?.read()?)
-    });
-    let tags = match &file {
-        Ok(file) => file.tags(),
+    let tags = match guard::catch("reading tags", || read(path)).flatten() {
+        Ok(tags) => tags,
         Err(error) => {
-            tracing::debug!(path = %path.display(), %error, "tags could not be read");
+            tracing::debug!(path = %path.display(), error = %format!("{error:#}"), "no tags read");
             return;
         }
     };
@@ -41,6 +38,17 @@ pub(super) fn fill(path: &Path, metadata: &mut Metadata) {
             *field = tags.iter().find_map(|tag| tag.get_string(key).and_then(clean));
         }
     }
+}
+
+/// All tags of a file, the one that is native to its format first.
+fn read(path: &Path) -> anyhow::Result<Vec<Tag>> {
+    let options = ParseOptions::new().read_properties(false).read_cover_art(false);
+    // The extension may lie; the first bytes do not.
+    let file = Probe::open(path)?.options(options).guess_file_type()?.read()?;
+    let mut tags: Vec<Tag> = file.tags().to_vec();
+    let native = file.primary_tag_type();
+    tags.sort_by_key(|tag| tag.tag_type() != native);
+    Ok(tags)
 }
 
 /// The tag without white space and padding at its ends; `None` if nothing useful is left.

@@ -27,6 +27,9 @@ pub(super) fn walk(paths: &[PathBuf], visit: Visit<'_>) -> Flow {
             .follow_links(true)
             // A .gitignore counts outside a repository too.
             .require_git(false)
+            // The user's own git settings are about other things than music.
+            .git_global(false)
+            .git_exclude(false)
             .sort_by_file_name(Ord::cmp)
             .build();
         for entry in entries {
@@ -45,10 +48,12 @@ pub(super) fn walk(paths: &[PathBuf], visit: Visit<'_>) -> Flow {
 }
 
 fn is_wanted(entry: &DirEntry) -> bool {
-    if entry.file_type().is_none_or(|kind| kind.is_dir()) {
-        return false;
+    let Some(kind) = entry.file_type() else { return false };
+    if entry.depth() == 0 {
+        return !kind.is_dir();
     }
-    entry.depth() == 0 || has_known_extension(entry.path())
+    // Opening a pipe that lies in a folder could wait for ever.
+    kind.is_file() && has_known_extension(entry.path())
 }
 
 fn has_known_extension(path: &Path) -> bool {
@@ -85,6 +90,7 @@ mod tests {
             names.push(match entry {
                 Entry::File(item) => item.path.file_name().unwrap().to_str().unwrap().to_owned(),
                 Entry::Refused { path, .. } => format!("refused {}", path.display()),
+                Entry::Repeated { .. } => panic!("a walk does not know of repetitions"),
             });
             ControlFlow::Continue(())
         });

@@ -1,7 +1,6 @@
 //! What a worker does with one file: is it done already, which tags has it, what does it sound
 //! like.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use super::journal::{Done, Journal, Stamp};
 use super::tags;
 use crate::catalog::{Audio, Catalog, Recording};
 use crate::contract::FILE_ATTRIBUTE;
+use crate::guard;
 
 /// Turns files into recordings; shared by all worker threads.
 pub(super) struct Worker<'a> {
@@ -38,6 +38,8 @@ pub(super) struct Worked {
 
 /// What came of it.
 pub(super) enum Outcome {
+    /// It was listed before.
+    Repeated,
     /// The catalog has it already.
     Done {
         track_id: TrackId,
@@ -69,12 +71,11 @@ impl<'a> Worker<'a> {
         let started = Instant::now();
         let (path, outcome) = match entry {
             Entry::Refused { path, reason } => (path, Err(anyhow!(reason))),
+            Entry::Repeated { path } => (path, Ok(Outcome::Repeated)),
             Entry::File(item) => {
                 let path = item.path.clone();
                 // A file that trips a decoder must not end the job.
-                let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.read(item)))
-                    .unwrap_or_else(|_| Err(anyhow!("internal error while reading this file")));
-                (path, outcome)
+                (path, guard::catch("reading this file", || self.read(item)).flatten())
             }
         };
         Worked { path, elapsed_ms: started.elapsed().as_secs_f64() * 1e3, outcome }
@@ -84,7 +85,7 @@ impl<'a> Worker<'a> {
         let context = || format!("{}: could not be read", item.path.display());
         // Before the audio: a change while it is read is then noticed by the next run.
         let file = std::fs::metadata(&item.path).with_context(context)?;
-        let stamp = Stamp::new(&item.path, &file, item.digest()).with_context(context)?;
+        let stamp = Stamp::new(&item, &file).with_context(context)?;
         if let Some((done, duration_s)) = self.find_done(&stamp) {
             let is_derived = item.track_id.is_none();
             return Ok(Outcome::Done { track_id: done.track_id, duration_s, is_derived });

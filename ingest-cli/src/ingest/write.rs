@@ -4,14 +4,14 @@
 //! written when its first track has waited a second, so that a slow job loses little when it is
 //! interrupted. The journal learns of a track only after the catalog has confirmed it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fingerprint_core::index::Change;
-use fingerprint_core::units::TrackId;
+use fingerprint_core::units::{ContentHash, TrackId};
 
 use super::journal::{Journal, Stamp};
 use super::work::{Outcome, Worked};
@@ -34,12 +34,16 @@ pub(super) struct Writer<'a> {
     report: Option<ReportFile>,
     summary: Summary,
     batch: Vec<Pending>,
+    /// Rows of files that need no adding, each with the number of those in the batch that were
+    /// listed before it.
+    held: Vec<(usize, FileRow)>,
     batch_peaks: usize,
     /// When the batch must be written.
     deadline: Instant,
     /// Ids that derive from the content of files of this run. A second file with the same audio
     /// is a duplicate, whose tags must not overwrite those of the first.
     derived: HashSet<TrackId>,
+    has_journal_failed: bool,
 }
 
 /// A recording that waits to be added.
@@ -70,9 +74,11 @@ impl<'a> Writer<'a> {
             report: report.map(ReportFile::create).transpose()?,
             summary: Summary::new(),
             batch: Vec::new(),
+            held: Vec::new(),
             batch_peaks: 0,
             deadline: Instant::now(),
             derived: HashSet::new(),
+            has_journal_failed: false,
         })
     }
 
@@ -80,17 +86,26 @@ impl<'a> Writer<'a> {
         self.progress
     }
 
-    /// True if audio was added or replaced.
-    pub(super) fn has_written(&self) -> bool {
-        self.summary.has_written()
+    /// Tracks whose audio was added or replaced.
+    pub(super) fn written_count(&self) -> u64 {
+        self.summary.written_count()
     }
 
-    /// Takes all that the workers send.
+    /// Takes all that the workers send, in the order of its places, which begin with 0. For each
+    /// file it takes it takes a token too, if there is one.
     ///
     /// # Errors
     ///
     /// If the catalog, the journal or the report fails: nothing more can be taken then.
-    pub(super) fn drain(&mut self, results: &Receiver<Worked>) -> Result<()> {
+    #[expect(clippy::needless_pass_by_value, reason = "who sends the tokens must see it dropped")]
+    pub(super) fn drain(
+        &mut self,
+        results: &Receiver<(u64, Worked)>,
+        tokens: Receiver<()>,
+    ) -> Result<()> {
+        // What was worked on before a file that was listed earlier.
+        let mut early = BTreeMap::new();
+        let mut next_place = 0;
         loop {
             let received = if self.batch.is_empty() {
                 results.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -98,9 +113,21 @@ impl<'a> Writer<'a> {
                 results.recv_deadline(self.deadline)
             };
             match received {
-                Ok(worked) => self.take(worked)?,
+                Ok((place, worked)) => {
+                    early.insert(place, worked);
+                    while let Some(worked) = early.remove(&next_place) {
+                        next_place += 1;
+                        // No token only means that the feeder has ended.
+                        let _ = tokens.try_recv();
+                        self.take(worked)?;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.flush()?,
-                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    // After a stop places are missing: those files were not begun.
+                    early.into_values().try_for_each(|worked| self.take(worked))?;
+                    return self.flush();
+                }
             }
         }
     }
@@ -120,13 +147,14 @@ impl<'a> Writer<'a> {
         let Worked { path, elapsed_ms, outcome } = worked;
         let row = FileRow::new(&path, elapsed_ms);
         match outcome {
-            Err(error) => self.book(row.failed(&error)),
+            Err(error) => self.book_in_turn(row.failed(&error)),
+            Ok(Outcome::Repeated) => self.book_in_turn(row.repeated()),
             Ok(Outcome::Done { track_id, duration_s, is_derived }) => {
                 let row = row.ended(FileStatus::Unchanged, &track_id, duration_s);
                 if is_derived {
                     self.derived.insert(track_id);
                 }
-                self.book(row)
+                self.book_in_turn(row)
             }
             Ok(Outcome::Ready { recording, stamp, remark }) => {
                 let is_derived = recording.id.is_none();
@@ -152,8 +180,8 @@ impl<'a> Writer<'a> {
                 );
                 row.duplicate_of = vec![id.to_string()];
                 row.detail = "same audio as another file of this run".into();
-                self.book(row)?;
-                return self.journal.record(&[(pending.stamp, id, content_hash)]);
+                self.record(&[(pending.stamp, id, content_hash)]);
+                return self.book(row);
             }
             pending.recording.id = Some(id);
         }
@@ -200,8 +228,15 @@ impl<'a> Writer<'a> {
                 }
             });
         }
-        self.journal.record(&confirmed)?;
-        rows.into_iter().try_for_each(|row| self.book(row))?;
+        self.record(&confirmed);
+        let mut held = std::mem::take(&mut self.held).into_iter().peekable();
+        for (place, row) in rows.into_iter().enumerate() {
+            while let Some((_, earlier)) = held.next_if(|(before, _)| *before <= place) {
+                self.book(earlier)?;
+            }
+            self.book(row)?;
+        }
+        held.try_for_each(|(_, row)| self.book(row))?;
         broken.map_or(Ok(()), Err)
     }
 
@@ -228,6 +263,24 @@ impl<'a> Writer<'a> {
         }
         row.duplicate_of = duplicate_of;
         row
+    }
+
+    /// Tells the journal. One that cannot be written costs the next run time, and this one nothing.
+    fn record(&mut self, confirmed: &[(Stamp, TrackId, ContentHash)]) {
+        if let Err(error) = self.journal.record(confirmed)
+            && !std::mem::replace(&mut self.has_journal_failed, true)
+        {
+            self.progress.note(&format!("{error:#}; the next run will read some files again"));
+        }
+    }
+
+    /// Books a file behind those of the batch, so that the report keeps the order of the list.
+    fn book_in_turn(&mut self, row: FileRow) -> Result<()> {
+        if self.batch.is_empty() {
+            return self.book(row);
+        }
+        self.held.push((self.batch.len(), row));
+        Ok(())
     }
 
     /// Counts a file, shows it and reports it.

@@ -28,6 +28,8 @@ pub(crate) enum FileStatus {
     Unchanged,
     /// Nothing was stored: another file of this run had the same audio and gave the track.
     Duplicate,
+    /// Listed before in this run, and done once.
+    Repeated,
     Failed,
 }
 
@@ -54,6 +56,8 @@ pub(crate) struct Summary {
     unchanged: u64,
     /// Files whose audio is also that of another track or of another file of this run.
     duplicates: u64,
+    /// Files that were listed more than once; done once.
+    repeated: u64,
     pub(crate) failed: u64,
     pub(crate) interrupted: bool,
     /// Seconds of audio that were read.
@@ -73,6 +77,7 @@ impl FileStatus {
             Self::Updated => "updated",
             Self::Unchanged => "unchanged",
             Self::Duplicate => "duplicate",
+            Self::Repeated => "repeated",
             Self::Failed => "failed",
         }
     }
@@ -93,6 +98,11 @@ impl FileRow {
 
     pub(crate) fn failed(mut self, error: &anyhow::Error) -> Self {
         self.detail = format!("{error:#}");
+        self
+    }
+
+    pub(crate) fn repeated(mut self) -> Self {
+        self.status = FileStatus::Repeated;
         self
     }
 
@@ -127,6 +137,7 @@ impl Summary {
             updated: 0,
             unchanged: 0,
             duplicates: 0,
+            repeated: 0,
             failed: 0,
             interrupted: false,
             audio_s: 0.0,
@@ -143,6 +154,7 @@ impl Summary {
             FileStatus::Replaced => Some(&mut self.replaced),
             FileStatus::Updated => Some(&mut self.updated),
             FileStatus::Unchanged => Some(&mut self.unchanged),
+            FileStatus::Repeated => Some(&mut self.repeated),
             FileStatus::Failed => Some(&mut self.failed),
             // Counted below, as all files with a twin are.
             FileStatus::Duplicate => None,
@@ -157,9 +169,9 @@ impl Summary {
         }
     }
 
-    /// True if audio was added or replaced.
-    pub(crate) fn has_written(&self) -> bool {
-        self.added + self.replaced > 0
+    /// Tracks whose audio was added or replaced.
+    pub(crate) fn written_count(&self) -> u64 {
+        self.added + self.replaced
     }
 
     /// Stops the clock.
@@ -188,7 +200,8 @@ pub(crate) fn print(summary: &Summary, format: TextFormat) -> Result<()> {
 fn human(summary: &Summary) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "{} files: {} added, {} replaced, {} updated, {} unchanged, {} failed; {} duplicates",
+            "{} files: {} added, {} replaced, {} updated, {} unchanged, {} failed; {} duplicates, \
+             {} listed twice",
             count(summary.files),
             count(summary.added),
             count(summary.replaced),
@@ -196,6 +209,7 @@ fn human(summary: &Summary) -> Vec<String> {
             count(summary.unchanged),
             count(summary.failed),
             count(summary.duplicates),
+            count(summary.repeated),
         ),
         format!("{} of audio in {}", clock(summary.audio_s), clock(summary.elapsed_s)),
     ];

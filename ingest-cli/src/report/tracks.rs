@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
+use fingerprint_core::units::TrackId;
 use serde::Serialize;
 
-use super::{clock, count, csv_line, json, line, printable, size, table};
+use super::{clock, count, csv_line, json, line, note, printable, size, table};
 use crate::args::{Format, TextFormat};
 use crate::catalog::{Stats, Track};
 use crate::contract::{FILE_ATTRIBUTE, to_milli};
@@ -141,6 +142,26 @@ pub(crate) fn show(track: Track, format: TextFormat) -> Result<()> {
         line(&format!("{:width$}  {}", printable(name), printable(&text)))?;
     }
     Ok(())
+}
+
+/// A track that was to be removed: one line of JSON.
+#[derive(Debug, Serialize)]
+struct RemovedRow<'a> {
+    track_id: &'a str,
+    /// False if there was none of this id.
+    removed: bool,
+}
+
+/// Prints whether a track was removed.
+pub(crate) fn print_removed(id: &TrackId, was_there: bool, format: TextFormat) -> Result<()> {
+    match (format, was_there) {
+        (TextFormat::Json, removed) => json(&RemovedRow { track_id: id.as_str(), removed }),
+        (TextFormat::Human, true) => Ok(line(&format!("removed {}", printable(id.as_str())))?),
+        (TextFormat::Human, false) => {
+            note(&format!("there is no track {id}"));
+            Ok(())
+        }
+    }
 }
 
 /// Sizes and counts: one line of JSON.
