@@ -26,7 +26,7 @@ Exit codes:
 Environment:
   EARMARK_INDEX    folder of the index, where neither --index nor --server is given
   EARMARK_SERVER   URL of earmark-server, likewise
-  EARMARK_LOG      what is logged to standard error, e.g. debug (default: warn)";
+  EARMARK_LOG      what is logged to standard error, e.g. debug (default: own warnings)";
 
 const MATCH_HELP: &str = "\
 Exit codes: 0 something matched, 1 nothing matched, 2 an error (as grep).

@@ -26,12 +26,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
+/// What is logged without EARMARK_LOG: what decoders find odd in a file is no news to users.
+const LOG_DEFAULT: &str = "error,earmark=warn,fingerprint_core=warn";
 /// Exit code of every error.
 const EXIT_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     guard::install();
-    let filter = EnvFilter::try_from_env("EARMARK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("EARMARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),

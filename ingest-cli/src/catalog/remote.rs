@@ -275,7 +275,6 @@ fn may_pass(status: &Status) -> bool {
 }
 
 /// A track that is not there is an answer.
-#[expect(clippy::result_large_err, reason = "the error type is tonic's")]
 fn found<T>(
     answer: Result<tonic::Response<T>, Status>,
 ) -> Result<tonic::Response<Option<T>>, Status> {

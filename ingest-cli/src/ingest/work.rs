@@ -49,7 +49,7 @@ pub(super) enum Outcome {
     },
     /// To be added.
     Ready {
-        recording: Recording,
+        recording: Box<Recording>,
         stamp: Stamp,
         /// What is worth telling although the file is fine.
         remark: Option<String>,
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
                 Fingerprint::from_audio(Input::Path(&item.path), &options, &self.params)?;
             (Audio::Fingerprint(fingerprint), remark(&decoded))
         };
-        let recording = Recording { id: item.track_id, metadata, audio };
+        let recording = Box::new(Recording { id: item.track_id, metadata, audio });
         Ok(Outcome::Ready { recording, stamp, remark })
     }
 

@@ -54,7 +54,7 @@ struct Pending {
     remark: Option<String>,
     /// True if the id derives from the content.
     is_derived: bool,
-    recording: Recording,
+    recording: Box<Recording>,
 }
 
 impl<'a> Writer<'a> {
@@ -313,6 +313,6 @@ impl Pending {
             remark: self.remark,
             is_derived_there: self.recording.id.is_none(),
         };
-        (place, self.recording)
+        (place, *self.recording)
     }
 }
