@@ -8,7 +8,7 @@ use crate::units::TrackId;
 ///
 /// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
-/// ([`Missing`](Self::Missing)), re-ingest ([`FormatVersion`](Self::FormatVersion),
+/// ([`Missing`](Self::Missing)), name another folder ([`NotAnIndex`](Self::NotAnIndex)), re-ingest ([`FormatVersion`](Self::FormatVersion),
 /// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
 /// ([`Corrupt`](Self::Corrupt)), mend the request ([`TooLong`](Self::TooLong)) or start a second
 /// index ([`Full`](Self::Full)).
@@ -36,6 +36,14 @@ pub enum IndexError {
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
     Missing {
         /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The folder holds something else, which an index must not mix with.
+    #[error(
+        "{} is not an earmark index, and not an empty folder either; name a new folder", path.display()
+    )]
+    NotAnIndex {
+        /// Folder, or file, that was looked at.
         path: PathBuf,
     },
     /// The index was written by another release.

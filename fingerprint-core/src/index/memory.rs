@@ -83,11 +83,7 @@ impl State {
 
 impl Index for MemoryIndex {
     fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError> {
-        let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
-        ids.sort_unstable();
-        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(IndexError::RepeatedId { id: pair[0].clone() });
-        }
+        write::refuse_repeated_ids(tracks)?;
         let mut state = self.write();
         // Work on a copy: a batch is stored as a whole or not at all.
         let mut next = state.clone();

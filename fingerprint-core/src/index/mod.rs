@@ -16,6 +16,7 @@
 
 mod error;
 mod memory;
+mod packed;
 mod posting;
 mod rocks;
 mod write;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 pub use error::IndexError;
 pub use memory::MemoryIndex;
-pub use rocks::{FORMAT_VERSION, RocksIndex};
+pub use rocks::{FORMAT_VERSION, RocksIndex, StoreOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprint;
@@ -255,6 +256,21 @@ impl Timeline {
             return Err(IndexError::Corrupt { what });
         }
         Ok(Self { entries })
+    }
+
+    /// The table after a change: without the spans in `removed`, which are ascending, and with
+    /// `added`. Copies it, which takes a few milliseconds at 100,000 tracks.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Corrupt`] as [`Timeline::new`].
+    pub(super) fn changed(
+        &self,
+        removed: &[Span],
+        added: impl IntoIterator<Item = (Span, TrackId)>,
+    ) -> Result<Self, IndexError> {
+        let kept = self.entries.iter().filter(|(span, _)| removed.binary_search(span).is_err());
+        Self::new(kept.cloned().chain(added).collect())
     }
 
     /// The live track at `position`, if any.

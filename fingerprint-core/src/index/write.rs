@@ -11,8 +11,18 @@ use crate::peaks::Peak;
 pub(super) struct Entry {
     pub(super) record: TrackRecord,
     pub(super) peaks: Vec<Peak>,
-    /// Sorted, without repeats, by bucket and then posting.
+    /// Ascending, without repeats, with their buckets.
     pub(super) postings: Vec<(u32, Posting)>,
+}
+
+/// A batch is one change, so it can say only one thing about a track.
+pub(super) fn refuse_repeated_ids(tracks: &[NewTrack]) -> Result<(), IndexError> {
+    let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(IndexError::RepeatedId { id: pair[0].clone() }),
+        None => Ok(()),
+    }
 }
 
 /// The peaks of a fingerprint that an index keeps.
