@@ -49,6 +49,10 @@ pub struct Settings {
     /// Uploads decoded at a time [default: half as many as workers].
     #[arg(long, env = "EARMARK_SERVER_UPLOAD_WORKERS", value_name = "N")]
     upload_workers: Option<usize>,
+    /// Requests open at a time, those still being received included; together they hold at most
+    /// this many messages in memory [default: 128].
+    #[arg(long, env = "EARMARK_SERVER_REQUESTS_OPEN_MAX", value_name = "N")]
+    requests_open_max: Option<usize>,
     /// Uploads received at a time [default: 16].
     #[arg(long, env = "EARMARK_SERVER_UPLOADS_OPEN_MAX", value_name = "N")]
     uploads_open_max: Option<usize>,
@@ -106,6 +110,8 @@ pub struct Config {
     pub workers: usize,
     /// Uploads worked on at a time, at least 1.
     pub upload_workers: usize,
+    /// Requests open at a time, at least 1.
+    pub requests_open_max: usize,
     /// Uploads received at a time, at least 1.
     pub uploads_open_max: usize,
     /// Jobs of each kind that may wait.
@@ -187,6 +193,7 @@ impl Settings {
             upload_pause_max: self.upload_pause_max.or(weaker.upload_pause_max),
             workers: self.workers.or(weaker.workers),
             upload_workers: self.upload_workers.or(weaker.upload_workers),
+            requests_open_max: self.requests_open_max.or(weaker.requests_open_max),
             uploads_open_max: self.uploads_open_max.or(weaker.uploads_open_max),
             queue_len: self.queue_len.or(weaker.queue_len),
             ffmpeg: self.ffmpeg.or(weaker.ffmpeg),
@@ -213,6 +220,7 @@ impl Settings {
             upload_pause_max: seconds(30),
             workers: Some(processors),
             upload_workers: Some(processors.div_ceil(2)),
+            requests_open_max: Some(128),
             uploads_open_max: Some(16),
             queue_len: Some(64),
             ffmpeg: Some(PathBuf::from("ffmpeg")),
@@ -261,6 +269,7 @@ impl Settings {
             upload_pause_max: span(set.upload_pause_max),
             workers: count("workers", set.workers, 1)?,
             upload_workers: count("upload-workers", set.upload_workers, 1)?,
+            requests_open_max: count("requests-open-max", set.requests_open_max, 1)?,
             uploads_open_max: count("uploads-open-max", set.uploads_open_max, 1)?,
             queue_len: count("queue-len", set.queue_len, 0)?,
             ffmpeg: set.ffmpeg.filter(|program| program.as_os_str() != "none"),

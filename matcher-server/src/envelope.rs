@@ -1,34 +1,59 @@
-//! What every request goes through before and after its service: its deadline, the code for
-//! messages that are too large, one log line.
+//! What every request goes through before and after its service: admission, its deadline, the
+//! code for messages that are too large, one log line.
+//!
+//! Admission comes before the first byte of a message is read: tonic collects a message before it
+//! calls the service, so the pools of [`crate::work`] could not bound what is still arriving.
 //!
 //! tonic answers a deadline that has passed with `CANCELLED` and a message beyond the limit with
 //! `OUT_OF_RANGE`; both would send a client looking in the wrong place.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
+use crate::config::Config;
+
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
 /// first to ring answers; timers tick in milliseconds.
 const DEADLINE_LEAD: Duration = Duration::from_millis(3);
+
+/// What a request may cost; clones share one count of open requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    request_time_max: Duration,
+    message_bytes_max: usize,
+    /// One permit for each request that is being received, worked on or answered.
+    open: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            request_time_max: config.request_time_max,
+            message_bytes_max: config.message_bytes_max,
+            open: Arc::new(Semaphore::new(config.requests_open_max)),
+        }
+    }
+}
 
 /// A service in its envelope.
 #[derive(Debug, Clone)]
 pub(crate) struct Envelope<S> {
     inner: S,
-    request_time_max: Duration,
-    message_bytes_max: usize,
+    limits: Limits,
 }
 
 impl<S> Envelope<S> {
-    pub(crate) fn new(inner: S, request_time_max: Duration, message_bytes_max: usize) -> Self {
-        Self { inner, request_time_max, message_bytes_max }
+    pub(crate) fn new(inner: S, limits: Limits) -> Self {
+        Self { inner, limits }
     }
 }
 
@@ -51,14 +76,19 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let started = Instant::now();
+        let Limits { request_time_max, message_bytes_max: bytes_max, .. } = self.limits;
         let asked = client_timeout(request.headers());
-        let limit = asked.map_or(self.request_time_max, |asked| asked.min(self.request_time_max));
-        let bytes_max = self.message_bytes_max;
+        let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
         // Dropped unfinished when the client hangs up.
-        let line = AccessLine { path: request.uri().path().to_owned(), started, code: None };
+        let mut line = AccessLine { path: request.uri().path().to_owned(), started, code: None };
+        let Ok(open) = Arc::clone(&self.limits.open).try_acquire_owned() else {
+            line.code = Some(Code::ResourceExhausted);
+            let text = "server is busy with other requests; try again in a moment";
+            return Box::pin(async move { Ok(Status::resource_exhausted(text).into_http()) });
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let mut line = line;
+            let (_open, mut line) = (open, line);
             let limited = tokio::time::timeout(limit.saturating_sub(DEADLINE_LEAD), answer).await;
             let response = match limited {
                 Ok(Ok(response)) => explain_size(response, bytes_max),

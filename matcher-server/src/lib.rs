@@ -80,17 +80,19 @@ pub enum Ending {
 /// Serves `index` on `listener` until `shutdown` is ready; then stops accepting, reports
 /// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
 ///
+/// `index` must have been opened with [`Params::default`], as queries are analysed with them.
+///
 /// # Errors
 ///
 /// [`ServerError`].
 pub async fn run(
     listener: TcpListener,
-    index: Arc<dyn Index>,
-    params: Params,
     config: Config,
+    index: Arc<dyn Index>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ending, ServerError> {
     let config = Arc::new(config);
+    let params = Params::default();
     let work = Work::new(&config);
     let bytes_max = config.message_bytes_max;
     let matcher = Matcher {
@@ -102,6 +104,7 @@ pub async fn run(
     let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
     let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
+    let limits = envelope::Limits::new(&config);
     let names = [service_name(&matcher), service_name(&catalog), ""];
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, names, ServingStatus::Serving).await;
@@ -119,8 +122,8 @@ pub async fn run(
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
         .max_concurrent_streams(STREAMS_MAX)
-        .add_service(Envelope::new(matcher, config.request_time_max, bytes_max))
-        .add_service(Envelope::new(catalog, config.request_time_max, bytes_max))
+        .add_service(Envelope::new(matcher, limits.clone()))
+        .add_service(Envelope::new(catalog, limits))
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
         // grpcio's and other clients of before 2023 know only this one.

@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     let params = Params::default();
     let index: Arc<dyn Index> = Arc::new(open_index(&config.index, &params)?);
     let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
-    let ended = runtime.block_on(serve(config, Arc::clone(&index), params));
+    let ended = runtime.block_on(serve(config, Arc::clone(&index)));
     runtime.shutdown_timeout(EXIT_TIME_MAX);
     tracing::info!("stopped");
     ended
@@ -64,7 +64,7 @@ fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
     Ok(index)
 }
 
-async fn serve(config: Config, index: Arc<dyn Index>, params: Params) -> anyhow::Result<()> {
+async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .with_context(|| format!("could not listen on {}", config.listen))?;
@@ -80,6 +80,6 @@ async fn serve(config: Config, index: Arc<dyn Index>, params: Params) -> anyhow:
             _ = interrupt.recv() => {}
         }
     };
-    run(listener, index, params, config, shutdown).await?;
+    run(listener, config, index, shutdown).await?;
     Ok(())
 }

@@ -20,7 +20,8 @@ const INTERNAL: &str = "the server failed on this request; it has been logged";
 /// Audio that could not be decoded. `name` replaces the input's name in the message: what the
 /// core was given may be a temporary file of this machine.
 pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
-    let error = renamed(error, name);
+    tracing::debug!(%error, "not decoded");
+    let error = without_paths(error, name);
     match &error {
         DecodeError::Io { .. } => internal("audio could not be read", &error),
         DecodeError::Unrecognised { .. }
@@ -35,7 +36,9 @@ pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
     }
 }
 
-fn renamed(mut error: DecodeError, to: &str) -> DecodeError {
+/// Puts `name` in the place of the input's name, and of every path in what a decoder said: an
+/// external program names the temporary file that it was given.
+fn without_paths(mut error: DecodeError, to: &str) -> DecodeError {
     if let DecodeError::Io { name, .. }
     | DecodeError::Unrecognised { name, .. }
     | DecodeError::NoAudio { name, .. }
@@ -45,6 +48,14 @@ fn renamed(mut error: DecodeError, to: &str) -> DecodeError {
     | DecodeError::TooLarge { name, .. } = &mut error
     {
         to.clone_into(name);
+    }
+    if let DecodeError::Unrecognised { reason, .. }
+    | DecodeError::NeedsFfmpeg { reason, .. }
+    | DecodeError::Undecodable { reason, .. } = &mut error
+    {
+        let is_path = |word: &str| word.starts_with('/') || word.contains(":/");
+        let words = reason.split(' ').map(|word| if is_path(word) { to } else { word });
+        *reason = words.collect::<Vec<_>>().join(" ");
     }
     error
 }
@@ -125,6 +136,16 @@ mod tests {
         let status = from_decode(DecodeError::TooLong { name, limit_s: 60.0 }, "the clip");
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(status.message().starts_with("the clip: longer than"), "{status}");
+    }
+
+    #[test]
+    fn what_an_external_program_says_is_sent_without_paths() {
+        let reason = "unknown; ffmpeg says: file:/tmp/.tmpX1: Invalid data; /var/x: No ogg/vorbis";
+        let (name, reason) = ("/tmp/.tmpX1".to_owned(), reason.to_owned());
+        let status = from_decode(DecodeError::Unrecognised { name, reason }, "the clip");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(!status.message().contains("/tmp") && !status.message().contains("/var"));
+        assert!(status.message().contains("the clip Invalid data; the clip No ogg/vorbis"));
     }
 
     #[test]
