@@ -65,3 +65,44 @@ pub(crate) fn fingerprint_audio(
     );
     Ok(fingerprinter.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tonic::Code;
+
+    use super::*;
+
+    /// Ten seconds at 8 kHz.
+    fn audio() -> Vec<u8> {
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: 8_000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+        for i in 0..80_000_i32 {
+            writer.write_sample(i % 1_000).unwrap();
+        }
+        writer.finalize().unwrap();
+        file.into_inner()
+    }
+
+    fn analyse(cancelled: bool) -> Code {
+        let options = DecodeOptions { duration_max_s: 5.0, ..DecodeOptions::default() };
+        let (bytes, cancel) = (audio(), Cancel::preset(cancelled));
+        fingerprint_audio(Input::Bytes(&bytes), "x", &options, &Params::default(), &cancel)
+            .unwrap_err()
+            .code()
+    }
+
+    // Decoding to the end would run into the limit of 5 s; a cancelled job must not get there.
+    #[test]
+    fn a_cancelled_job_stops_decoding_at_the_next_chunk() {
+        assert_eq!(analyse(false), Code::ResourceExhausted);
+        assert_eq!(analyse(true), Code::Unavailable);
+    }
+}

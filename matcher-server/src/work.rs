@@ -81,6 +81,12 @@ impl Cancel {
         self.abandoned.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
     }
 
+    /// One that was cancelled before the job began, or never is.
+    #[cfg(test)]
+    pub(crate) fn preset(cancelled: bool) -> Self {
+        Self { abandoned: Arc::new(AtomicBool::new(cancelled)), stop: Arc::default() }
+    }
+
     /// An error if the answer is not wanted any more. Nobody but a client of a stopping server
     /// will read it.
     pub(crate) fn check(&self) -> Result<(), Status> {

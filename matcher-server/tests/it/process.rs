@@ -24,7 +24,7 @@ async fn what_was_added_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("made/on/the/way");
     for signal in ["-TERM", "-INT"] {
-        let mut server = Process::start(&index, &[]);
+        let server = Process::start(&index, &[]);
         let mut catalog = CatalogServiceClient::connect(server.url()).await.unwrap();
         let wanted = GetTrackRequest { track_id: "x".to_owned() };
         if signal == "-TERM" {
@@ -33,7 +33,7 @@ async fn what_was_added_is_there_after_a_restart() {
             assert!(catalog.get_track(wanted).await.is_ok());
         }
         server.signal(signal);
-        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(server.ended().await.code(), Some(0), "{signal}");
     }
 }
 

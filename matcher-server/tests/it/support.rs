@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use earmark_proto::v1::add_track_request::Part;
 use earmark_proto::v1::audio::Source;
@@ -23,7 +24,7 @@ use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::{ContentHash, TrackId};
 use matcher_server::config::{Config, Settings};
 use matcher_server::{Ending, run};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -81,6 +82,14 @@ impl Server {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
+    /// Returns when new connections are refused: the server is stopping.
+    pub(crate) async fn refuses_connections(&self) {
+        let address = self.url.trim_start_matches("http://");
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     pub(crate) async fn ended(self) -> Ending {
         self.task.await.unwrap()
     }
@@ -88,7 +97,7 @@ impl Server {
 
 /// A server in its own process, over an index on disk. It is killed when it is dropped.
 pub(crate) struct Process {
-    pub(crate) child: Child,
+    child: Child,
     /// Address and port.
     pub(crate) address: String,
 }
@@ -124,6 +133,12 @@ impl Process {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end. Not on the test's own thread: clients there must be able to answer the
+    /// server's goodbye, or it waits for them until its limit.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()
     }
 }
 
@@ -253,7 +268,7 @@ impl GatedIndex {
     /// Returns when `count` queries wait at the gate.
     pub(crate) async fn waiting(&self, count: usize) {
         while self.state.lock().unwrap().waiting != count {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
