@@ -1,5 +1,11 @@
 //! The server as its clients see it: over a real connection, with real and synthesised audio.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a panic here is a failed test, and a skipped test must be loud"
+)]
+
 mod catalog;
 mod limits;
 mod matching;
