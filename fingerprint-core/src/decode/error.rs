@@ -7,8 +7,8 @@ use std::io;
 /// One variant per thing a caller can *do*: look at the file system ([`Io`](Self::Io)), find
 /// another file ([`Unrecognised`](Self::Unrecognised), [`NoAudio`](Self::NoAudio),
 /// [`Undecodable`](Self::Undecodable)), install a program
-/// ([`NeedsFfmpeg`](Self::NeedsFfmpeg)), or split the file ([`TooLong`](Self::TooLong),
-/// [`TooLarge`](Self::TooLarge)).
+/// ([`NeedsFfmpeg`](Self::NeedsFfmpeg)), split the file or raise a limit
+/// ([`TooLong`](Self::TooLong), [`TooLarge`](Self::TooLarge), [`TooSlow`](Self::TooSlow)).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -22,11 +22,11 @@ pub enum DecodeError {
         source: io::Error,
     },
     /// The input is no audio or video file that anything here knows.
-    #[error("{name}: not a known audio or video container ({reason}); is it really audio?")]
+    #[error("{name}: not an audio or video file that is known here: {reason}")]
     Unrecognised {
         /// The input.
         name: String,
-        /// What was tried.
+        /// What it is instead, or what was tried.
         reason: String,
     },
     /// The container holds no audio track.
@@ -78,5 +78,13 @@ pub enum DecodeError {
         name: String,
         /// The limit in bytes.
         limit_bytes: u64,
+    },
+    /// The external program did not come to an end. The sink has had what it decoded.
+    #[error("{name}: ffmpeg was stopped after {limit_s} s; raise the limit or convert the file")]
+    TooSlow {
+        /// The input.
+        name: String,
+        /// The limit in seconds.
+        limit_s: f64,
     },
 }

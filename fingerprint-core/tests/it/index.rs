@@ -1,5 +1,7 @@
 //! Both indexes do the same, and the one on disk remembers it.
 
+use std::ops::ControlFlow;
+
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::hash::{BUCKET_COUNT, CELL_COUNT, KeyRange};
 use fingerprint_core::index::{
@@ -50,6 +52,7 @@ fn contents(index: &dyn Index) -> (Vec<String>, Vec<(usize, Posting)>) {
         .read_postings(&ranges, &mut |i, list| {
             let live = list.iter().filter(|p| timeline.locate(p.position).is_some());
             postings.extend(live.map(|p| (i, *p)));
+            ControlFlow::Continue(())
         })
         .unwrap();
     (records.iter().map(|record| format!("{record:?}")).collect(), postings)
