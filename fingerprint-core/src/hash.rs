@@ -76,26 +76,49 @@ pub struct KeyRange {
     pub cells: RangeInclusive<u16>,
 }
 
-/// How far a query's peaks may lie from the track's for a plain search.
+/// What may have happened to a recording on its way into a query. Each family of changes is one
+/// pass of range reads over the same index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Nothing but damage: noise, codecs, equalisers.
+    Unchanged,
+    /// Other pitch at the same tempo.
+    Pitch,
+    /// Other speed, as of a turntable: pitch and tempo change together.
+    Speed,
+    /// Other tempo at the same pitch.
+    Tempo,
+}
+
+/// Largest change of pitch, speed or tempo that is searched for, as a natural logarithm in
+/// millionths: 15 % up, 13 % down. Beyond the two semitones (12 %) that are promised, because a
+/// search that ended there would lose the landmarks that noise moved over its edge.
+pub const REACH: i32 = 140_000;
+
+/// How far a query's peaks may lie from the track's, apart from the change that is searched for.
 ///
 /// Measured at 274 hours: these tight values find more than wide ones, because chance votes cost
 /// more than peaks lost at the edges of cells.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// Anchor frequency, in steps of [`crate::peaks::Peak::freq`] to either side (default 4, a
-    /// quarter of a bin).
+    /// Anchor frequency, in steps of [`crate::peaks::Peak::freq`] to either side.
     pub freq_steps: u16,
     /// The neighbouring ratio cell is read too when the ratio lies within this share of a cell
-    /// from it, in percent (default 10).
+    /// from it, in percent.
     pub ratio_edge_percent: i32,
-    /// The neighbouring dt cell is read too when dt lies within this many ms of it (default 3,
-    /// a tenth of a frame).
+    /// The neighbouring dt cell is read too when dt lies within this many ms of it.
     pub dt_edge_ms: u32,
 }
 
-impl Default for Tolerance {
-    fn default() -> Self {
-        Self { freq_steps: 4, ratio_edge_percent: 10, dt_edge_ms: 3 }
+impl Tolerance {
+    /// A quarter of a bin and a tenth of a frame for what is unchanged; 0.4 bins and a fifth of a
+    /// frame after a change, which smears peaks.
+    #[must_use]
+    pub fn of(family: Family) -> Self {
+        match family {
+            Family::Unchanged => Self { freq_steps: 4, ratio_edge_percent: 10, dt_edge_ms: 3 },
+            _ => Self { freq_steps: 6, ratio_edge_percent: 25, dt_edge_ms: 6 },
+        }
     }
 }
 
@@ -122,47 +145,110 @@ pub fn key(anchor_freq: u16, target_freq: u16, dt_ms: u32) -> Option<Key> {
     Some(Key { bucket, cell: cell_of(anchor - zone_start(zone)) })
 }
 
-/// Appends the key ranges in which a plain search looks for that landmark: usually two, at most
-/// eight. `ranges` is not cleared.
-pub fn probe_plain(
+/// Appends the key ranges in which a search for that landmark, changed as `family` allows, has to
+/// look. `ranges` is not cleared.
+///
+/// Unchanged needs usually two ranges and at most sixteen. A change of pitch keeps ratio and dt,
+/// so it reads more cells of the same buckets. A change of tempo reads the same cells of
+/// neighbouring buckets. A change of speed ties the two together: each dt of the track fixes the
+/// factor, and so the anchor's frequency.
+pub fn probe(
+    family: Family,
     anchor_freq: u16,
     target_freq: u16,
     dt_ms: u32,
     tolerance: &Tolerance,
     ranges: &mut Vec<KeyRange>,
 ) {
-    let anchor = ln_freq(anchor_freq);
-    let ratio = ln_freq(target_freq) - anchor;
+    let ratio = ln_freq(target_freq) - ln_freq(anchor_freq);
     let low = ln_freq(anchor_freq.saturating_sub(tolerance.freq_steps));
     let high = ln_freq(anchor_freq.saturating_add(tolerance.freq_steps));
-    let dt_first = dt_ms.saturating_sub(tolerance.dt_edge_ms) / DT_CELL_MS;
-    let dt_last = (dt_ms + tolerance.dt_edge_ms) / DT_CELL_MS;
-    for zone in zone_of(low.max(0)).into_iter().chain(zone_of(high)).collect_range() {
-        let width = ratio_cell_width(zone);
-        let edge = width * tolerance.ratio_edge_percent / 100;
-        let first = cell_of((low - zone_start(zone)).max(0));
-        let last = cell_of((high - zone_start(zone)).min(ZONE_HEIGHT - 1));
-        for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
-            for dt_cell in dt_first..=dt_last {
-                if let Some(bucket) = bucket(zone, ratio_cell, dt_cell) {
-                    ranges.push(KeyRange { bucket, cells: first..=last });
-                }
+    let dt_low = dt_ms.saturating_sub(tolerance.dt_edge_ms);
+    let dt_high = dt_ms + tolerance.dt_edge_ms;
+    let mut push = |anchors: RangeInclusive<i32>, dt_cells: RangeInclusive<u32>| {
+        push_ranges(anchors, ratio, tolerance.ratio_edge_percent, dt_cells, ranges);
+    };
+    let same_dt = dt_low / DT_CELL_MS..=dt_high / DT_CELL_MS;
+    match family {
+        Family::Unchanged => push(low..=high, same_dt),
+        Family::Pitch => push(low - REACH..=high + REACH, same_dt),
+        Family::Tempo => push(low..=high, reached_dt_cells(dt_low, dt_high)),
+        Family::Speed => {
+            for cell in reached_dt_cells(dt_low, dt_high) {
+                let [slowest, fastest] = ln_dt_ratios(cell, dt_low, dt_high);
+                push(low - fastest..=high - slowest, cell..=cell);
             }
         }
     }
 }
 
-/// The inclusive range from the first to the last zone of an iterator of at most two.
-trait CollectRange: Iterator<Item = usize> + Sized {
-    fn collect_range(mut self) -> std::ops::Range<usize> {
-        match self.next() {
-            Some(first) => first..self.last().unwrap_or(first) + 1,
-            None => 0..0,
+/// The dt cells that a change within [`REACH`] can lead to.
+fn reached_dt_cells(dt_low_ms: u32, dt_high_ms: u32) -> RangeInclusive<u32> {
+    let factor = (f64::from(REACH) / 1e6).exp();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a time difference is positive and below a second or so"
+    )]
+    let cell = |ms: f64| (ms as u32 / DT_CELL_MS).min((1 << DT_BITS) - 1);
+    cell(f64::from(dt_low_ms) / factor)..=cell(f64::from(dt_high_ms) * factor)
+}
+
+/// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest ratio between a
+/// time difference in `dt_cell` and one of `dt_low_ms` to `dt_high_ms`.
+fn ln_dt_ratios(dt_cell: u32, dt_low_ms: u32, dt_high_ms: u32) -> [i32; 2] {
+    let ln = |track_ms: u32, query_ms: u32| {
+        let ratio = f64::from(track_ms.max(1)) / f64::from(query_ms.max(1));
+        millionths(ratio.ln()).clamp(-REACH, REACH)
+    };
+    let start_ms = dt_cell * DT_CELL_MS;
+    [ln(start_ms, dt_high_ms), ln(start_ms + DT_CELL_MS, dt_low_ms)]
+}
+
+/// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest change of tempo
+/// that leads from a track's landmark in `bucket` to a query's with this time difference.
+#[must_use]
+pub fn ln_tempos(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
+    let dt_cell = bucket & ((1 << DT_BITS) - 1);
+    let edge_ms = tolerance.dt_edge_ms;
+    ln_dt_ratios(dt_cell, dt_ms.saturating_sub(edge_ms), dt_ms + edge_ms)
+}
+
+/// Logarithm of the anchor's frequency that a key stands for, as [`ln_freq`]: the centre of its
+/// cell.
+#[must_use]
+pub fn ln_anchor(key: Key) -> i32 {
+    let zone = (key.bucket >> (RATIO_BITS + DT_BITS)) as usize;
+    zone_start(zone) + i32::from(key.cell) * CELL_HEIGHT + CELL_HEIGHT / 2
+}
+
+/// Appends the ranges of all buckets that hold this ratio, these time differences and anchors in
+/// this stretch (as [`ln_freq`]).
+fn push_ranges(
+    anchors: RangeInclusive<i32>,
+    ratio: i32,
+    ratio_edge_percent: i32,
+    dt_cells: RangeInclusive<u32>,
+    ranges: &mut Vec<KeyRange>,
+) {
+    let (low, high) = (*anchors.start(), *anchors.end());
+    for zone in 0..ZONE_COUNT {
+        let start = zone_start(zone);
+        if high < start || low >= start + ZONE_HEIGHT {
+            continue;
+        }
+        let cells = cell_of((low - start).max(0))..=cell_of((high - start).min(ZONE_HEIGHT - 1));
+        let width = ratio_cell_width(zone);
+        let edge = width * ratio_edge_percent / 100;
+        for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
+            for dt_cell in dt_cells.clone() {
+                if let Some(bucket) = bucket(zone, ratio_cell, dt_cell) {
+                    ranges.push(KeyRange { bucket, cells: cells.clone() });
+                }
+            }
         }
     }
 }
-
-impl<I: Iterator<Item = usize>> CollectRange for I {}
 
 fn zone_of(ln_freq: i32) -> Option<usize> {
     let zone = usize::try_from(ln_freq.div_euclid(ZONE_HEIGHT)).ok()?;
@@ -242,6 +328,13 @@ mod tests {
         assert_eq!(key(0, 0, 0), None);
     }
 
+    /// True if a search for the landmark `query` (anchor, target, dt) finds `stored`.
+    fn is_covered(family: Family, stored: Key, (anchor, target, dt): (u16, u16, u32)) -> bool {
+        let mut ranges = Vec::new();
+        probe(family, anchor, target, dt, &Tolerance::of(family), &mut ranges);
+        ranges.iter().any(|r| r.bucket == stored.bucket && r.cells.contains(&stored.cell))
+    }
+
     proptest! {
         // What a query may be off by, the probe must cover; that is all a probe is for.
         #[test]
@@ -261,12 +354,34 @@ mod tests {
             let zone = zone_of(ln_freq(anchor)).unwrap();
             prop_assume!(zone_of(ln_freq(moved)) == Some(zone));
             prop_assume!(ratio_error.abs() <= ratio_cell_width(zone) / 10);
-            let mut ranges = Vec::new();
-            let tolerance = Tolerance::default();
-            probe_plain(moved, moved_target as u16, dt.strict_add_signed(d_dt), &tolerance, &mut ranges);
-            prop_assert!(ranges.len() <= 8);
-            let found = ranges.iter().any(|r| r.bucket == stored.bucket && r.cells.contains(&stored.cell));
-            prop_assert!(found, "{stored:?} not in {ranges:?}");
+            let query = (moved, moved_target as u16, dt.strict_add_signed(d_dt));
+            prop_assert!(is_covered(Family::Unchanged, stored, query), "{stored:?}");
+        }
+
+        // A recording changed by a factor within reach is found by the pass for that change.
+        #[test]
+        fn probes_cover_the_reach(
+            anchor in 800_u16..18_000, delta in -1_000_i32..1_000, dt in 60_u32..800,
+            ln_factor in -0.13_f64..0.13,
+        ) {
+            let target = (i32::from(anchor) + delta) as u16;
+            prop_assume!((800..18_000).contains(&target));
+            let stored = key(anchor, target, dt).unwrap();
+            let factor = ln_factor.exp();
+            let scaled = |freq: u16| (f64::from(freq) * factor).round() as u16;
+            let slower = (f64::from(dt) / factor).round() as u32;
+            // Rounding to a sixteenth of a bin moves the ratio; in low zones by more than its edge.
+            let ratio_error = (ln_freq(scaled(target)) - ln_freq(scaled(anchor)))
+                - (ln_freq(target) - ln_freq(anchor));
+            let zone = zone_of(ln_freq(anchor)).unwrap();
+            prop_assume!(ratio_error.abs() <= ratio_cell_width(zone) / 4);
+            let both = (scaled(anchor), scaled(target));
+            prop_assert!(is_covered(Family::Pitch, stored, (both.0, both.1, dt)));
+            prop_assert!(is_covered(Family::Speed, stored, (both.0, both.1, slower)));
+            prop_assert!(is_covered(Family::Tempo, stored, (anchor, target, slower)));
+            let [low, high] = ln_tempos(stored.bucket, slower, &Tolerance::of(Family::Tempo));
+            prop_assert!((f64::from(low)..=f64::from(high)).contains(&(ln_factor * 1e6)));
+            prop_assert!((ln_anchor(stored) - ln_freq(anchor)).abs() <= CELL_HEIGHT / 2 + 1);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The index in memory: the obvious implementation, kept as test oracle and bench baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
@@ -122,15 +123,15 @@ impl Index for MemoryIndex {
     fn read_postings(
         &self,
         ranges: &[KeyRange],
-        visit: &mut dyn FnMut(usize, &[Posting]),
+        visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let state = self.read();
         for (i, range) in ranges.iter().enumerate() {
             let Some(list) = state.postings.get(&range.bucket) else { continue };
             let wanted: Vec<_> =
                 list.iter().filter(|p| range.cells.contains(&p.cell)).copied().collect();
-            if !wanted.is_empty() {
-                visit(i, &wanted);
+            if !wanted.is_empty() && visit(i, &wanted).is_break() {
+                break;
             }
         }
         Ok(())

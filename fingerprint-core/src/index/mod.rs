@@ -22,6 +22,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use error::IndexError;
@@ -206,7 +207,7 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// Reads the postings of many key ranges in one call, so that a store far away needs few
     /// round trips. `ranges` must be ascending. `visit` is called once for each range that is not
     /// empty, in order, with the range's place in `ranges` and its postings, ascending; postings
-    /// of removed tracks may be among them.
+    /// of removed tracks may be among them. `Break` ends the reading.
     ///
     /// # Errors
     ///
@@ -214,7 +215,7 @@ pub trait Index: Send + Sync + fmt::Debug {
     fn read_postings(
         &self,
         ranges: &[KeyRange],
-        visit: &mut dyn FnMut(usize, &[Posting]),
+        visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError>;
 
     /// The peaks of the track that starts at `span_start`, ascending in time; `None` if it has

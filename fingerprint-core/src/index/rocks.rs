@@ -14,6 +14,7 @@
 //! with a synced log carries all that a change touches: a track is there whole or not at all, and
 //! what is acknowledged survives a crash.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -375,7 +376,7 @@ impl Index for RocksIndex {
     fn read_postings(
         &self,
         ranges: &[KeyRange],
-        visit: &mut dyn FnMut(usize, &[Posting]),
+        visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let mut buckets: Vec<u32> = ranges.iter().map(|range| range.bucket).collect();
         buckets.dedup();
@@ -390,8 +391,8 @@ impl Index for RocksIndex {
             for (j, range) in ranges[first..i].iter().enumerate() {
                 let low = row.postings.partition_point(|p| p.cell < *range.cells.start());
                 let high = row.postings.partition_point(|p| p.cell <= *range.cells.end());
-                if low < high {
-                    visit(first + j, &row.postings[low..high]);
+                if low < high && visit(first + j, &row.postings[low..high]).is_break() {
+                    return Ok(());
                 }
             }
         }

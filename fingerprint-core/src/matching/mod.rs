@@ -3,15 +3,21 @@
 //! Position in the flow: postings → votes → candidates → **matches**. Long queries are searched in
 //! overlapping windows, so time grows with their length and memory does not; alignments that go
 //! on from window to window are one match.
+//!
+//! A window is searched for unchanged recordings first. If that finds nothing that is beyond
+//! doubt, a pass for each [`Family`] of changes follows: other speed, tempo or pitch.
 
+mod mapping;
 mod verify;
 mod votes;
 
 use serde::Serialize;
 
+use self::mapping::Mapping;
 use self::verify::{Alignment, QueryPeaks};
 use crate::fingerprint::Fingerprint;
-use crate::index::{Index, IndexError, Metadata};
+use crate::hash::Family;
+use crate::index::{Index, IndexError, Metadata, Timeline};
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::TrackId;
@@ -20,8 +26,15 @@ use crate::units::TrackId;
 const WINDOW_MS: u32 = 15_000;
 /// Step between the windows of longer ones.
 const WINDOW_STEP_MS: u32 = 7_500;
-/// Candidates verified in a window: the right track is nearly always among the first five.
+/// Candidates verified for unchanged recordings: the right track is nearly always among the first
+/// five.
 const CANDIDATES_MAX: usize = 20;
+/// Candidates verified in a pass for changed ones, whose votes are thinner.
+const CHANGED_CANDIDATES_MAX: usize = 30;
+/// The passes for changed recordings, the commonest change first.
+const CHANGES: [Family; 3] = [Family::Speed, Family::Tempo, Family::Pitch];
+/// A score beyond doubt: no chance alignment of several thousand reached it.
+const SCORE_CERTAIN: f64 = 60.0;
 /// Shortest query that is searched.
 const DURATION_MIN_MS: u64 = 1_000;
 /// A query below this level is silent.
@@ -30,6 +43,8 @@ const LEVEL_MIN_DB: f32 = -90.0;
 const SCORE_MIN: f64 = 25.0;
 /// Offsets of one alignment found in two windows differ by less than this.
 const SAME_OFFSET_MS: f64 = 300.0;
+/// The same for the logarithms of speed and pitch.
+const SAME_CHANGE_LN: f64 = 0.01;
 
 /// What the caller wants of a search.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,11 +53,27 @@ pub struct MatchOptions {
     pub matches_max: usize,
     /// Least confidence of a reported match, 0 to 1 (default 0: all above the built-in threshold).
     pub confidence_min: f64,
+    /// Whether recordings of changed speed, tempo or pitch are searched for (default auto).
+    pub speed_search: SpeedSearch,
+}
+
+/// Whether recordings of changed speed, tempo or pitch are searched for: up to 15 % up or 13 %
+/// down, either alone or speed as of a turntable. Costs about ten times as much as the search for
+/// unchanged ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpeedSearch {
+    /// Never: unchanged recordings only.
+    Off,
+    /// In those parts of the query in which no unchanged recording is found beyond doubt.
+    #[default]
+    Auto,
+    /// Everywhere: also changed recordings under unchanged ones.
+    Full,
 }
 
 impl Default for MatchOptions {
     fn default() -> Self {
-        Self { matches_max: 10, confidence_min: 0.0 }
+        Self { matches_max: 10, confidence_min: 0.0, speed_search: SpeedSearch::Auto }
     }
 }
 
@@ -92,11 +123,10 @@ pub struct Match {
     pub reference_end_s: f64,
     /// Track time at query time 0, in seconds; negative if the query begins before the track.
     pub reference_offset_s: f64,
-    /// Track seconds that pass in one query second; always 1 as long as only the plain search is
-    /// made, which finds unchanged speed only.
+    /// Track seconds that pass in one query second: above 1 if the query is faster.
     pub speed: f64,
-    /// Query frequency over track frequency; not computed yet.
-    pub pitch: Option<f64>,
+    /// Query frequency over track frequency: above 1 if the query is higher.
+    pub pitch: f64,
 }
 
 /// One alignment before it is reported.
@@ -106,17 +136,33 @@ struct Found {
     alignment: verify::Alignment,
 }
 
+/// Why a search has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatchError {
+    /// The index failed: [`IndexError::Storage`] or [`IndexError::Corrupt`].
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The caller did not want the answer any more.
+    #[error("the search was cancelled")]
+    Cancelled,
+}
+
 /// Searches `index` for the tracks that are in `query`.
+///
+/// `is_cancelled` is asked before each pass over 15 s of the query, a few to a few hundred
+/// milliseconds of work; once it says so, the search ends.
 ///
 /// # Errors
 ///
-/// [`IndexError::Storage`] or [`IndexError::Corrupt`].
+/// [`MatchError`].
 pub fn match_fingerprint(
     index: &dyn Index,
     query: &Fingerprint,
     options: &MatchOptions,
     params: &Params,
-) -> Result<MatchReport, IndexError> {
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<MatchReport, MatchError> {
     let refused = |status| Ok(MatchReport { status, matches: Vec::new() });
     if query.duration_ms < DURATION_MIN_MS {
         return refused(MatchStatus::TooShort);
@@ -126,7 +172,9 @@ pub fn match_fingerprint(
     }
     let mut found: Vec<Found> = Vec::new();
     for window in windows(&query.peaks) {
-        for fresh in search_window(index, window, params)? {
+        let timeline = index.timeline();
+        let search = Search { index, timeline: &timeline, window, params, is_cancelled };
+        for fresh in search.run(options.speed_search)? {
             merge(&mut found, fresh);
         }
     }
@@ -162,36 +210,69 @@ fn windows(peaks: &[Peak]) -> impl Iterator<Item = &[Peak]> {
     })
 }
 
-fn search_window(
-    index: &dyn Index,
-    window: &[Peak],
-    params: &Params,
-) -> Result<Vec<Found>, IndexError> {
-    let timeline = index.timeline();
-    let candidates = votes::find_candidates(index, &timeline, window, CANDIDATES_MAX, params)?;
-    let query = QueryPeaks::new(window);
-    let mut best: Vec<Found> = Vec::new();
-    for candidate in candidates {
-        let Some(track) = index.constellation(candidate.span.start)? else { continue };
-        let Some(alignment) = verify::align(&query, &track, candidate.offset_ms) else { continue };
-        if alignment.score < SCORE_MIN {
-            continue;
+/// One window and where it is searched.
+struct Search<'a> {
+    index: &'a dyn Index,
+    timeline: &'a Timeline,
+    window: &'a [Peak],
+    params: &'a Params,
+    is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Search<'_> {
+    fn run(&self, speed_search: SpeedSearch) -> Result<Vec<Found>, MatchError> {
+        let query = QueryPeaks::new(self.window);
+        let mut best: Vec<Found> = Vec::new();
+        self.run_pass(Family::Unchanged, CANDIDATES_MAX, &query, &mut best)?;
+        for family in CHANGES {
+            let is_settled = || best.iter().any(|found| found.alignment.score >= SCORE_CERTAIN);
+            match speed_search {
+                SpeedSearch::Off => break,
+                SpeedSearch::Auto if is_settled() => break,
+                SpeedSearch::Auto | SpeedSearch::Full => {
+                    self.run_pass(family, CHANGED_CANDIDATES_MAX, &query, &mut best)?;
+                }
+            }
         }
-        // Music repeats itself: of one track's alignments of a stretch only the best is reported.
-        match best.iter_mut().find(|other| other.candidate.span == candidate.span) {
-            Some(other) if other.alignment.score >= alignment.score => {}
-            Some(other) => *other = Found { candidate, alignment },
-            None => best.push(Found { candidate, alignment }),
-        }
+        Ok(best)
     }
-    Ok(best)
+
+    /// Adds what one pass finds to `best`, which keeps the best alignment of each track: music
+    /// repeats itself, and a change may look like another.
+    fn run_pass(
+        &self,
+        family: Family,
+        candidates_max: usize,
+        query: &QueryPeaks<'_>,
+        best: &mut Vec<Found>,
+    ) -> Result<(), MatchError> {
+        if (self.is_cancelled)() {
+            return Err(MatchError::Cancelled);
+        }
+        let Self { index, timeline, window, params, .. } = *self;
+        let candidates =
+            votes::find_candidates(index, timeline, window, family, candidates_max, params)?;
+        for candidate in candidates {
+            let Some(track) = index.constellation(candidate.span.start)? else { continue };
+            let Some(alignment) = verify::align(query, &track, candidate.mapping) else { continue };
+            if alignment.score < SCORE_MIN {
+                continue;
+            }
+            match best.iter_mut().find(|other| other.candidate.span == candidate.span) {
+                Some(other) if other.alignment.score >= alignment.score => {}
+                Some(other) => *other = Found { candidate, alignment },
+                None => best.push(Found { candidate, alignment }),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Joins an alignment that goes on from an earlier window, or adds it.
 fn merge(found: &mut Vec<Found>, fresh: Found) {
     let going_on = found.iter_mut().find(|old| {
         old.candidate.span == fresh.candidate.span
-            && (old.alignment.offset_ms - fresh.alignment.offset_ms).abs() < SAME_OFFSET_MS
+            && goes_on(old.alignment.mapping, fresh.alignment.mapping)
             && fresh.alignment.query_start_ms
                 <= old.alignment.query_end_ms + f64::from(WINDOW_STEP_MS)
     });
@@ -203,14 +284,24 @@ fn merge(found: &mut Vec<Found>, fresh: Found) {
             a.query_end_ms = a.query_end_ms.max(b.query_end_ms);
             // Windows overlap, so their evidence must not be added up.
             if b.score > a.score {
-                (a.score, a.offset_ms) = (b.score, b.offset_ms);
+                (a.score, a.mapping) = (b.score, b.mapping);
             }
         }
     }
 }
 
+/// True if two windows tell of one alignment.
+fn goes_on(old: Mapping, fresh: Mapping) -> bool {
+    // Where the windows meet, because a small error of the speed grows with the distance.
+    let meeting_ms = old.query_ms.midpoint(fresh.query_ms);
+    let apart_ms = old.to_track_ms(meeting_ms) - fresh.to_track_ms(meeting_ms);
+    apart_ms.abs() < SAME_OFFSET_MS
+        && (old.ln_speed - fresh.ln_speed).abs() < SAME_CHANGE_LN
+        && (old.ln_pitch - fresh.ln_pitch).abs() < SAME_CHANGE_LN
+}
+
 fn report(found: &Found, metadata: Metadata) -> Match {
-    let Alignment { score, offset_ms, query_start_ms, query_end_ms } = found.alignment;
+    let Alignment { score, mapping, query_start_ms, query_end_ms } = found.alignment;
     Match {
         track_id: found.candidate.track_id.clone(),
         metadata,
@@ -219,11 +310,11 @@ fn report(found: &Found, metadata: Metadata) -> Match {
         e_value: None,
         query_start_s: query_start_ms / 1e3,
         query_end_s: query_end_ms / 1e3,
-        reference_start_s: (query_start_ms + offset_ms) / 1e3,
-        reference_end_s: (query_end_ms + offset_ms) / 1e3,
-        reference_offset_s: offset_ms / 1e3,
-        speed: 1.0,
-        pitch: None,
+        reference_start_s: mapping.to_track_ms(query_start_ms) / 1e3,
+        reference_end_s: mapping.to_track_ms(query_end_ms) / 1e3,
+        reference_offset_s: mapping.to_track_ms(0.0) / 1e3,
+        speed: mapping.ln_speed.exp(),
+        pitch: mapping.ln_pitch.exp(),
     }
 }
 

@@ -16,7 +16,7 @@
 //! where σ is the share of the track's peaks that survived. S is in nats. The crowding u is
 //! essential: aligned drum onsets would otherwise look like matches.
 
-use crate::params::FREQ_STEPS_PER_BIN;
+use super::mapping::{Mapping, bin};
 use crate::peaks::Peak;
 
 /// Half width of the kernel in time: 0.8 frame, in ms.
@@ -27,14 +27,27 @@ const OFFSET_SEARCH_MS: i64 = 192;
 const LIKELIHOOD_RATIO_MAX: f64 = 400.0;
 /// Shares of surviving peaks that are tried.
 const SIGMAS: [f64; 8] = [0.03, 0.06, 0.12, 0.24, 0.4, 0.6, 0.75, 0.88];
+/// Rounds of fitting: each takes in peaks that the round before has brought within tolerance.
+const FIT_ROUNDS: usize = 4;
+/// How far the fit may move the logarithm of the speed from a candidate's: a rung of tempo.
+const SPEED_FIT_MAX: f64 = 0.018;
+/// The same for pitch: a rung.
+const PITCH_FIT_MAX: f64 = 0.009;
+/// Likelihood ratio at which a pair of peaks is as likely matched as not.
+const LIKELIHOOD_RATIO_EVEN: f64 = 20.0;
+/// Holds the fitted speed near the candidate's until there is evidence: the square of a peak's
+/// error (10 ms) over the error of a candidate's speed (0.4 %).
+const SPEED_RIDGE: f64 = 6.25e6;
+/// The same for pitch: 0.2 bins over 0.4 %.
+const PITCH_RIDGE: f64 = 2_500.0;
 
 /// An alignment with its evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Alignment {
     /// Log-likelihood ratio against chance, in nats.
     pub(super) score: f64,
-    /// Track time at query time 0, in ms.
-    pub(super) offset_ms: f64,
+    /// Where the track lies in the query.
+    pub(super) mapping: Mapping,
     /// Query times, in ms, between which the evidence lies.
     pub(super) query_start_ms: f64,
     pub(super) query_end_ms: f64,
@@ -50,10 +63,6 @@ pub(super) struct QueryPeaks<'a> {
 /// Half height of the kernel in bins: peaks at high frequencies move more.
 fn freq_tolerance(bin: f64) -> f64 {
     1.5 + 0.002 * bin
-}
-
-fn bin(peak: &Peak) -> f64 {
-    f64::from(peak.freq) / f64::from(FREQ_STEPS_PER_BIN)
 }
 
 impl<'a> QueryPeaks<'a> {
@@ -107,36 +116,30 @@ impl<'a> QueryPeaks<'a> {
     }
 }
 
-/// Aligns a track's peaks (ascending in time) with the query around `offset_ms` and scores the
-/// best alignment. `None` if no peak of the track falls into the query.
-pub(super) fn align(query: &QueryPeaks<'_>, track: &[Peak], offset_ms: i64) -> Option<Alignment> {
-    let (first, last) = (query.peaks.first()?, query.peaks.last()?);
-    let in_query = |offset: f64, peak: &Peak| f64::from(peak.time_ms) - offset;
-    let low = i64::from(first.time_ms) + offset_ms - OFFSET_SEARCH_MS;
-    let high = i64::from(last.time_ms) + offset_ms + OFFSET_SEARCH_MS;
-    let start = track.partition_point(|p| i64::from(p.time_ms) < low);
-    let end = track.partition_point(|p| i64::from(p.time_ms) <= high);
+/// Aligns a track's peaks (ascending in time) with the query around a candidate's mapping and
+/// scores the best alignment. `None` if no peak of the track falls into the query.
+pub(super) fn align(
+    query: &QueryPeaks<'_>,
+    track: &[Peak],
+    candidate: Mapping,
+) -> Option<Alignment> {
+    let (from, to) =
+        (f64::from(query.peaks.first()?.time_ms), f64::from(query.peaks.last()?.time_ms));
+    // What the search for the offset and the fit of the speed can bring into the query.
+    let margin_ms = OFFSET_SEARCH_MS as f64 + SPEED_FIT_MAX * (to - from);
+    let low = candidate.to_track_ms(from) - margin_ms;
+    let high = candidate.to_track_ms(to) + margin_ms;
+    let start = track.partition_point(|p| f64::from(p.time_ms) < low);
+    let end = track.partition_point(|p| f64::from(p.time_ms) <= high);
     let track = track.get(start..end).filter(|track| !track.is_empty())?;
 
-    let mut offset = refine_offset(query, track, offset_ms as f64);
-    // Two rounds of centring the matched peaks take out what the histogram's bins left.
-    for _ in 0..2 {
-        let (mut shift, mut weight) = (0.0, 0.0);
-        for peak in track {
-            for (d_frame, d_bin, λ) in query.near(in_query(offset, peak), bin(peak)) {
-                let w = kernel(d_frame, d_bin, freq_tolerance(bin(peak))) / λ;
-                shift += w.min(LIKELIHOOD_RATIO_MAX) * d_frame * FRAME_MS;
-                weight += w.min(LIKELIHOOD_RATIO_MAX);
-            }
-        }
-        if weight > 0.0 {
-            offset -= shift / weight;
-        }
+    let mut mapping = find_offset(query, track, candidate);
+    for _ in 0..FIT_ROUNDS {
+        fit(query, track, &mut mapping, &candidate);
     }
-    let (from, to) = (f64::from(first.time_ms), f64::from(last.time_ms));
     let ratios: Vec<(f64, f64)> = track
         .iter()
-        .map(|peak| (in_query(offset, peak), bin(peak)))
+        .map(|peak| mapping.to_query(peak))
         .filter(|(time_ms, _)| (from..=to).contains(time_ms))
         .map(|(time_ms, bin_at)| (time_ms, likelihood_ratio(query, time_ms, bin_at)))
         .collect();
@@ -145,18 +148,18 @@ pub(super) fn align(query: &QueryPeaks<'_>, track: &[Peak], offset_ms: i64) -> O
         .map(|σ| (ratios.iter().map(|(_, lr)| (1.0 - σ + σ * lr).ln()).sum::<f64>(), *σ))
         .max_by(|a, b| a.0.total_cmp(&b.0))?;
     let (query_start_ms, query_end_ms) = extent(&ratios, sigma)?;
-    Some(Alignment { score, offset_ms: offset, query_start_ms, query_end_ms })
+    Some(Alignment { score, mapping, query_start_ms, query_end_ms })
 }
 
 /// Finds the shift with the most agreeing peaks, in bins of 8 ms.
-fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
+fn find_offset(query: &QueryPeaks<'_>, track: &[Peak], mapping: Mapping) -> Mapping {
     const STEP_MS: f64 = 8.0;
     const BINS: usize = 49;
     const _: () = assert!(OFFSET_SEARCH_MS == 192 && (BINS - 1) * 8 == 2 * 192);
     let reach = OFFSET_SEARCH_MS as f64;
     let mut histogram = [0.0_f64; BINS];
     for peak in track {
-        let (time_ms, bin_at) = (f64::from(peak.time_ms) - offset, bin(peak));
+        let (time_ms, bin_at) = mapping.to_query(peak);
         let start = query.peaks.partition_point(|p| f64::from(p.time_ms) < time_ms - reach);
         for (p, λ) in query.peaks[start..].iter().zip(&query.intensity[start..]) {
             let shift = f64::from(p.time_ms) - time_ms;
@@ -178,7 +181,44 @@ fn refine_offset(query: &QueryPeaks<'_>, track: &[Peak], offset: f64) -> f64 {
     let smooth =
         |i: usize| -> f64 { histogram[i.saturating_sub(2)..(i + 3).min(BINS)].iter().sum() };
     let best = (0..BINS).max_by(|a, b| smooth(*a).total_cmp(&smooth(*b))).unwrap_or(BINS / 2);
-    offset - (best as f64 * STEP_MS - reach)
+    Mapping { query_ms: mapping.query_ms + best as f64 * STEP_MS - reach, ..mapping }
+}
+
+/// Moves the mapping to where the matched peaks say: weighted least squares for offset and speed
+/// from their times, for pitch from their frequencies.
+fn fit(query: &QueryPeaks<'_>, track: &[Peak], mapping: &mut Mapping, candidate: &Mapping) {
+    let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    let (mut wbb, mut wbd) = (0.0, 0.0);
+    for peak in track {
+        let (time_ms, bin_at) = mapping.to_query(peak);
+        let half = freq_tolerance(bin_at);
+        let x = time_ms - mapping.query_ms;
+        for (d_frame, d_bin, λ) in query.near(time_ms, bin_at) {
+            let ratio = kernel(d_frame, d_bin, half) / λ;
+            let weight = ratio / (ratio + LIKELIHOOD_RATIO_EVEN);
+            let y = d_frame * FRAME_MS;
+            w += weight;
+            wx += weight * x;
+            wy += weight * y;
+            wxx += weight * x * x;
+            wxy += weight * x * y;
+            wbb += weight * bin_at * bin_at;
+            wbd += weight * bin_at * d_bin;
+        }
+    }
+    if w <= 0.0 {
+        return;
+    }
+    // Peaks are at x + mean + slope·(x − mean x) where they were expected at x.
+    let (mean_x, mean_y) = (wx / w, wy / w);
+    let slope = (wxy - wx * mean_y) / (wxx - wx * mean_x + SPEED_RIDGE);
+    let near = |value: f64, centre: f64, max: f64| value.clamp(centre - max, centre + max);
+    let ln_speed = near(mapping.ln_speed - slope.ln_1p(), candidate.ln_speed, SPEED_FIT_MAX);
+    let slope = (mapping.ln_speed - ln_speed).exp_m1();
+    mapping.ln_speed = ln_speed;
+    mapping.query_ms += mean_y - slope * mean_x;
+    let pitch = wbd / (wbb + PITCH_RIDGE);
+    mapping.ln_pitch = near(mapping.ln_pitch + pitch.ln_1p(), candidate.ln_pitch, PITCH_FIT_MAX);
 }
 
 fn kernel(d_frame: f64, d_bin: f64, half_bins: f64) -> f64 {
@@ -230,17 +270,49 @@ mod tests {
         peaks
     }
 
+    /// Unchanged, with the track's time at query time 0.
+    fn offset(track_ms: f64) -> Mapping {
+        Mapping { query_ms: 0.0, track_ms, ln_speed: 0.0, ln_pitch: 0.0 }
+    }
+
     #[test]
     fn the_true_offset_is_found_and_scores_far_above_chance() {
         let query = random_peaks(900, 1);
         let track: Vec<_> =
             query.iter().step_by(3).map(|p| Peak { time_ms: p.time_ms + 60_050, ..*p }).collect();
-        let found = align(&QueryPeaks::new(&query), &track, 60_000).unwrap();
-        assert!((found.offset_ms - 60_050.0).abs() < 2.0, "{found:?}");
+        let found = align(&QueryPeaks::new(&query), &track, offset(60_000.0)).unwrap();
+        assert!((found.mapping.to_track_ms(0.0) - 60_050.0).abs() < 2.0, "{found:?}");
         assert!(found.score > 300.0, "{found:?}");
         assert!(found.query_start_ms < 500.0 && found.query_end_ms > 9_500.0, "{found:?}");
-        let chance = align(&QueryPeaks::new(&query), &random_peaks(300, 2), 0).unwrap();
+        let chance = align(&QueryPeaks::new(&query), &random_peaks(300, 2), offset(0.0)).unwrap();
         assert!(chance.score < 20.0, "{chance:?}");
+    }
+
+    #[test]
+    fn speed_and_pitch_are_fitted_from_half_a_rung_away() {
+        let query = random_peaks(900, 6);
+        let (speed, pitch) = (1.035_f64, 0.972_f64);
+        let mut track: Vec<_> = query
+            .iter()
+            .step_by(3)
+            .map(|p| Peak {
+                time_ms: (5_000.0 + f64::from(p.time_ms) * speed).round() as u32,
+                freq: (f64::from(p.freq) / pitch).round() as u16,
+                ..*p
+            })
+            .collect();
+        track.sort_unstable();
+        let candidate = Mapping {
+            query_ms: 5_000.0,
+            track_ms: 5_000.0 + 5_000.0 * speed + 50.0,
+            ln_speed: speed.ln() + 0.008,
+            ln_pitch: pitch.ln() - 0.004,
+        };
+        let found = align(&QueryPeaks::new(&query), &track, candidate).unwrap();
+        assert!((found.mapping.ln_speed - speed.ln()).abs() < 5e-4, "{found:?}");
+        assert!((found.mapping.ln_pitch - pitch.ln()).abs() < 5e-4, "{found:?}");
+        assert!((found.mapping.to_track_ms(0.0) - 5_000.0).abs() < 5.0, "{found:?}");
+        assert!(found.score > 300.0, "{found:?}");
     }
 
     #[test]
@@ -251,14 +323,15 @@ mod tests {
             .step_by(3)
             .map(|p| if p.time_ms < 5_000 { *p } else { Peak { freq: 20_000 - p.freq / 2, ..*p } })
             .collect();
-        let found = align(&QueryPeaks::new(&query), &track, 0).unwrap();
+        let found = align(&QueryPeaks::new(&query), &track, offset(0.0)).unwrap();
         assert!((4_500.0..5_500.0).contains(&found.query_end_ms), "{found:?}");
     }
 
     #[test]
     fn nothing_in_common_in_time_is_no_alignment() {
         let query = random_peaks(10, 4);
-        assert_eq!(align(&QueryPeaks::new(&query), &random_peaks(10, 5), 100_000), None);
-        assert_eq!(align(&QueryPeaks::new(&[]), &random_peaks(10, 5), 0), None);
+        let far = offset(100_000.0);
+        assert_eq!(align(&QueryPeaks::new(&query), &random_peaks(10, 5), far), None);
+        assert_eq!(align(&QueryPeaks::new(&[]), &random_peaks(10, 5), offset(0.0)), None);
     }
 }

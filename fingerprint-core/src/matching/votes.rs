@@ -1,34 +1,87 @@
-//! Postings → candidates: hash hits that agree on one offset.
+//! Postings → candidates: hash hits that agree on one offset and one change of speed or pitch.
 //!
 //! Position in the flow: postings → **votes → candidates** → verification.
 //!
-//! Every posting that a query pair finds votes for the *diagonal* on which it lies: its position
-//! on the timeline minus the time of the pair in the query. All true hits of one track share a
-//! diagonal. A hit in a long posting list says little, so a vote weighs 4/√(1 + list length).
+//! Every posting that a query pair finds votes for the *diagonal* on which it lies: the position
+//! on the timeline at the middle of the query. All true hits of one track share a diagonal. A hit
+//! in a long posting list says little, so a vote weighs 4/√(1 + list length).
+//!
+//! A pass for a [`Family`] of changes sorts its votes by *rung* as well, a step of the factor by
+//! which the recording was changed. The factor of a single vote is known from its own key: the
+//! anchor's frequency in the track is its last field. A vote counts on the two nearest rungs, so
+//! that true votes are never split; and because the diagonal is taken at the middle of the query,
+//! half a rung moves a vote at its ends by 25 ms only.
 //!
 //! # Source
 //!
 //! Offset histogram: A. Wang, ISMIR 2003, section 2.3. The weight is ours (measured: +0.6 points
-//! of recall on hard queries against equal votes).
+//! of recall on hard queries against equal votes), and so are range reads with rungs.
 
-use crate::hash::{self, KeyRange, Tolerance};
-use crate::index::{Index, IndexError, POSITION_MS, Span, Timeline};
+use std::ops::{ControlFlow, RangeInclusive};
+
+use super::mapping::Mapping;
+use crate::hash::{self, Family, Key, KeyRange, REACH, Tolerance};
+use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
 use crate::landmark;
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::TrackId;
 
-/// A track and an offset worth verifying.
+/// Step between rungs in a change of pitch or speed, in millionths of its logarithm.
+const RUNG: i32 = 10_000;
+/// The same for tempo, of which a vote says less.
+const TEMPO_RUNG: i32 = 20_000;
+/// Most votes of a pass, which bounds its memory to 64 MiB.
+const VOTES_MAX: usize = 1 << 22;
+/// Most candidates of one track.
+const OF_TRACK_MAX: usize = 3;
+/// Added to diagonals, which are negative where a query begins before the first track does.
+const DIAGONAL_BIAS: i64 = 1 << 30;
+/// Bits of a biased diagonal in [`Vote::bin`].
+const DIAGONAL_BITS: u32 = 40;
+/// Added to rungs to keep them positive.
+const RUNG_BIAS: i32 = 64;
+
+const _: () = assert!(REACH / RUNG + 4 < RUNG_BIAS);
+
+/// A track and an alignment worth verifying.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
     pub(super) track_id: TrackId,
     pub(super) span: Span,
-    /// Track time at query time 0, in ms; exact to about ±[`POSITION_MS`].
-    pub(super) offset_ms: i64,
+    /// The offset is exact to about ±[`POSITION_MS`], the change to about half a rung.
+    pub(super) mapping: Mapping,
 }
 
-/// One vote: a diagonal in steps of the timeline (biased to stay positive) and its weight.
-type Vote = (i64, f32);
+/// One vote.
+#[derive(Debug, Clone, Copy)]
+struct Vote {
+    /// Rung, then diagonal in steps of the timeline.
+    bin: u64,
+    weight: f32,
+    /// Logarithm of the change that this posting speaks for, in millionths.
+    ln_change: f32,
+}
+
+/// The votes of neighbouring bins together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Peaked {
+    bin: u64,
+    weight: f32,
+    /// Mean of the votes.
+    ln_change: f32,
+}
+
+fn vote_bin(rung: i32, diagonal: i64) -> u64 {
+    let rung = u64::try_from(rung + RUNG_BIAS).unwrap_or(0);
+    let diagonal = u64::try_from(diagonal + DIAGONAL_BIAS).unwrap_or(0);
+    rung << DIAGONAL_BITS | diagonal
+}
+
+fn diagonal_of(bin: u64) -> i64 {
+    let biased = bin & ((1 << DIAGONAL_BITS) - 1);
+    i64::try_from(biased).expect("a diagonal has 40 bits") - DIAGONAL_BIAS
+}
 
 /// Looks up all landmarks of `peaks` and returns the best `candidates_max` candidates, best
 /// first, at most three of one track.
@@ -36,94 +89,188 @@ pub(super) fn find_candidates(
     index: &dyn Index,
     timeline: &Timeline,
     peaks: &[Peak],
+    family: Family,
     candidates_max: usize,
     params: &Params,
 ) -> Result<Vec<Candidate>, IndexError> {
-    let votes = collect_votes(index, peaks, params)?;
-    let query_end_ms = peaks.last().map_or(0, |peak| peak.time_ms);
-    let reach = i64::from(query_end_ms / POSITION_MS);
+    let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
+    let middle_ms = first.time_ms.midpoint(last.time_ms);
+    let half_steps = i64::from((last.time_ms - first.time_ms) / POSITION_MS / 2);
+    let votes = collect_votes(index, peaks, middle_ms, family, params)?;
     let mut candidates: Vec<Candidate> = Vec::new();
-    for diagonal in best_diagonals(votes) {
+    for peaked in maxima(votes) {
         if candidates.len() >= candidates_max {
             break;
         }
-        // A diagonal that begins near the end of one track may belong to the next one instead.
-        let positions = [diagonal + reach / 2, diagonal, diagonal + reach];
+        let diagonal = diagonal_of(peaked.bin);
+        // The middle of the query may lie outside the track: in its neighbour, or in none.
+        let positions = [diagonal, diagonal - half_steps, diagonal + half_steps];
         for position in positions.into_iter().filter_map(|p| u32::try_from(p).ok()) {
             let Some((span, track_id)) = timeline.locate(position) else { continue };
-            let offset_ms = (diagonal - i64::from(span.start)) * i64::from(POSITION_MS);
-            let candidate = Candidate { track_id: track_id.clone(), span, offset_ms };
-            let of_track = candidates.iter().filter(|c| c.span == span).count();
-            if of_track < 3 && !candidates.contains(&candidate) {
-                candidates.push(candidate);
+            let ln_change = f64::from(peaked.ln_change) / 1e6;
+            let track_ms = (diagonal - i64::from(span.start)) * i64::from(POSITION_MS);
+            let mapping = Mapping {
+                query_ms: f64::from(middle_ms),
+                track_ms: track_ms as f64,
+                ln_speed: if matches!(family, Family::Speed | Family::Tempo) {
+                    ln_change
+                } else {
+                    0.0
+                },
+                ln_pitch: if matches!(family, Family::Speed | Family::Pitch) {
+                    ln_change
+                } else {
+                    0.0
+                },
+            };
+            let of_track = || candidates.iter().filter(|c| c.span == span);
+            if of_track().count() < OF_TRACK_MAX && !of_track().any(|c| c.mapping.is_near(&mapping))
+            {
+                candidates.push(Candidate { track_id: track_id.clone(), span, mapping });
             }
         }
     }
     Ok(candidates)
 }
 
+/// A pair of the query whose landmark is looked up in one range.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    anchor_ms: u32,
+    anchor_freq: u16,
+    dt_ms: u32,
+}
+
 fn collect_votes(
     index: &dyn Index,
     peaks: &[Peak],
+    middle_ms: u32,
+    family: Family,
     params: &Params,
 ) -> Result<Vec<Vote>, IndexError> {
-    let tolerance = Tolerance::default();
-    let mut probes: Vec<(KeyRange, u32)> = Vec::new();
+    let tolerance = Tolerance::of(family);
+    let mut probes: Vec<(KeyRange, Probe)> = Vec::new();
     let mut ranges = Vec::new();
     landmark::for_each_pair(peaks, params, |anchor, target| {
         let dt_ms = target.time_ms - anchor.time_ms;
-        hash::probe_plain(anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
-        probes.extend(ranges.drain(..).map(|range| (range, anchor.time_ms)));
+        hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
+        let probe = Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms };
+        probes.extend(ranges.drain(..).map(|range| (range, probe)));
     });
     probes.sort_unstable_by_key(|(range, _)| (range.bucket, *range.cells.start()));
-    let (ranges, times): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
+    let (ranges, probes): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
     let mut votes = Vec::new();
     index.read_postings(&ranges, &mut |i, postings| {
         let weight = 4.0 / (1.0 + postings.len() as f32).sqrt();
-        let query_step = i64::from(times[i] / POSITION_MS);
-        votes.extend(postings.iter().map(|p| (i64::from(p.position) - query_step, weight)));
+        let (probe, bucket) = (probes[i], ranges[i].bucket);
+        let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
+        for posting in postings {
+            let (rungs, ln_change) = rungs(family, bucket, *posting, probe, &tolerance);
+            for rung in rungs {
+                // The track advances by `speed` milliseconds in one of the query.
+                let ln_speed = match family {
+                    Family::Unchanged | Family::Pitch => 0,
+                    Family::Speed => rung * RUNG,
+                    Family::Tempo => rung * TEMPO_RUNG,
+                };
+                let speed = (f64::from(ln_speed) / 1e6).exp();
+                #[expect(clippy::cast_possible_truncation, reason = "windows last seconds")]
+                let steps = (from_middle_ms * speed / f64::from(POSITION_MS)).floor() as i64;
+                let bin = vote_bin(rung, i64::from(posting.position) - steps);
+                votes.push(Vote { bin, weight, ln_change: ln_change as f32 });
+            }
+        }
+        if votes.len() < VOTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(votes)
 }
 
-/// Diagonals at local maxima of the votes, best first. A bin counts together with the next one,
+/// The rungs on which a posting votes, and the change it speaks for.
+fn rungs(
+    family: Family,
+    bucket: u32,
+    posting: Posting,
+    probe: Probe,
+    tolerance: &Tolerance,
+) -> (RangeInclusive<i32>, i32) {
+    match family {
+        Family::Unchanged => (0..=0, 0),
+        Family::Pitch | Family::Speed => {
+            let key = Key { bucket, cell: posting.cell };
+            let ln_change = hash::ln_freq(probe.anchor_freq) - hash::ln_anchor(key);
+            let below = ln_change.div_euclid(RUNG);
+            (below..=below + 1, ln_change)
+        }
+        Family::Tempo => {
+            let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, tolerance);
+            let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
+            (nearest(low)..=nearest(high), low.midpoint(high))
+        }
+    }
+}
+
+/// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
 /// because rounding spreads true votes over two.
-fn best_diagonals(mut votes: Vec<Vote>) -> Vec<i64> {
-    votes.sort_unstable_by_key(|(diagonal, _)| *diagonal);
-    let bins: Vec<Vote> = votes
-        .chunk_by(|a, b| a.0 == b.0)
-        .map(|bin| (bin[0].0, bin.iter().map(|(_, weight)| weight).sum()))
+fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
+    votes.sort_unstable_by_key(|vote| vote.bin);
+    let bins: Vec<(u64, f32, f32)> = votes
+        .chunk_by(|a, b| a.bin == b.bin)
+        .map(|bin| {
+            let weight: f32 = bin.iter().map(|vote| vote.weight).sum();
+            (bin[0].bin, weight, bin.iter().map(|vote| vote.weight * vote.ln_change).sum())
+        })
         .collect();
+    drop(votes);
+    // Rungs are 2⁴⁰ apart, so the last bin of one is never next to the first of another.
     let sum_from = |i: usize| {
-        let (diagonal, weight) = bins[i];
-        weight + bins.get(i + 1).filter(|next| next.0 == diagonal + 1).map_or(0.0, |next| next.1)
+        let (bin, weight, change) = bins[i];
+        let next = bins.get(i + 1).filter(|next| next.0 == bin + 1);
+        let (weight, change) = next.map_or((weight, change), |n| (weight + n.1, change + n.2));
+        Peaked { bin, weight, ln_change: change / weight }
     };
-    let sums: Vec<Vote> = (0..bins.len()).map(|i| (bins[i].0, sum_from(i))).collect();
+    let sums: Vec<Peaked> = (0..bins.len()).map(sum_from).collect();
     let rivals = |i: usize| {
-        let before = i.checked_sub(1).map(|b| sums[b]).filter(|b| b.0 + 1 == sums[i].0);
-        let after = sums.get(i + 1).copied().filter(|a| a.0 == sums[i].0 + 1);
-        (before.map_or(0.0, |b| b.1), after.map_or(0.0, |a| a.1))
+        let before = i.checked_sub(1).map(|b| sums[b]).filter(|b| b.bin + 1 == sums[i].bin);
+        let after = sums.get(i + 1).copied().filter(|a| a.bin == sums[i].bin + 1);
+        (before.map_or(0.0, |b| b.weight), after.map_or(0.0, |a| a.weight))
     };
-    let mut maxima: Vec<Vote> = (0..sums.len())
-        .filter(|i| sums[*i].1 >= rivals(*i).0 && sums[*i].1 > rivals(*i).1)
+    let mut maxima: Vec<Peaked> = (0..sums.len())
+        .filter(|i| sums[*i].weight >= rivals(*i).0 && sums[*i].weight > rivals(*i).1)
         .map(|i| sums[i])
         .collect();
-    maxima.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    maxima.into_iter().map(|(diagonal, _)| diagonal).collect()
+    maxima.sort_unstable_by(|a, b| b.weight.total_cmp(&a.weight).then(a.bin.cmp(&b.bin)));
+    maxima
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn vote(rung: i32, diagonal: i64, weight: f32) -> Vote {
+        Vote { bin: vote_bin(rung, diagonal), weight, ln_change: (rung * RUNG) as f32 }
+    }
+
+    fn places(votes: Vec<Vote>) -> Vec<i64> {
+        maxima(votes).into_iter().map(|peaked| diagonal_of(peaked.bin)).collect()
+    }
+
     #[test]
     fn neighbouring_bins_count_together_and_give_one_maximum() {
-        let votes = vec![(10, 1.0), (11, 1.5), (11, 0.5), (50, 2.5), (90, 0.1)];
-        assert_eq!(best_diagonals(votes), [10, 50, 90]);
+        let votes = [(10, 1.0), (11, 1.5), (11, 0.5), (50, 2.5), (90, 0.1)];
+        assert_eq!(places(votes.map(|(d, w)| vote(0, d, w)).to_vec()), [10, 50, 90]);
+    }
+
+    #[test]
+    fn rungs_do_not_mix() {
+        let votes = vec![vote(-14, -3, 1.0), vote(3, -3, 2.0), vote(3, -2, 2.0), vote(14, -3, 3.5)];
+        let found = maxima(votes);
+        assert_eq!(found.iter().map(|p| p.weight).collect::<Vec<_>>(), [4.0, 3.5, 1.0]);
+        assert!((found[0].ln_change - 30_000.0).abs() < 1.0);
+        assert_eq!(diagonal_of(found[2].bin), -3);
     }
 
     #[test]
     fn no_votes_give_no_candidates() {
-        assert!(best_diagonals(Vec::new()).is_empty());
+        assert!(maxima(Vec::new()).is_empty());
     }
 }
