@@ -1,159 +1,239 @@
-//! The rpcs of `CatalogService`.
+//! `CatalogService`: checks the request, has the core decode and store, encodes the answer.
 
+use std::sync::Arc;
+
+use earmark_proto::v1;
 use earmark_proto::v1::add_track_header::Encoding;
-use earmark_proto::v1::add_track_request::Part;
-use earmark_proto::v1::catalog_service_server::CatalogService;
-use earmark_proto::v1::{
-    AddTrackHeader, AddTrackRequest, AddTrackResponse, GetStatsRequest, GetStatsResponse,
-    GetTrackRequest, GetTrackResponse, ListTracksRequest, ListTracksResponse, RemoveTrackRequest,
-    RemoveTrackResponse,
-};
-use fingerprint_core::decode::DecodeOptions;
-use fingerprint_core::index::NewTrack;
+use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::index::{Added, Index, IndexError, NewTrack, TrackRecord};
+use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
 use prost::Message;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::work::{Audio, Work};
-use crate::{convert, status};
+use crate::analysis::{decode_options, fingerprint_audio};
+use crate::config::Config;
+use crate::convert;
+use crate::status;
+use crate::upload::{Limits, Upload};
+use crate::work::{Cancel, Work};
 
-const PAGE_LEN: u32 = 100;
-const PAGE_LEN_MAX: u32 = 1000;
-const METADATA_MAX_BYTES: usize = 64 << 10;
+/// A page ends when its tracks have this many bytes together, so that it stays below the 4 MiB
+/// that clients accept by default; its token says that there are more.
+const PAGE_BYTES_MAX: usize = 2 << 20;
 
+/// Keeps the catalog.
+#[derive(Debug)]
 pub(crate) struct Catalog {
-    pub(crate) work: Work,
+    index: Arc<dyn Index>,
+    params: Params,
+    config: Arc<Config>,
+    work: Work,
+    /// One permit for each upload that is being received.
+    open_uploads: Arc<Semaphore>,
 }
 
-fn track_id(id: String) -> Result<TrackId, Status> {
-    TrackId::new(id).map_err(|error| Status::invalid_argument(error.to_string()))
+impl Catalog {
+    pub(crate) fn new(
+        index: Arc<dyn Index>,
+        params: Params,
+        config: Arc<Config>,
+        work: Work,
+    ) -> Self {
+        let open_uploads = Arc::new(Semaphore::new(config.uploads_open_max));
+        Self { index, params, config, work, open_uploads }
+    }
+
+    /// Runs a short read or write of the index.
+    async fn look_up<T, F>(&self, job: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Index) -> Result<T, IndexError> + Send + 'static,
+    {
+        let index = Arc::clone(&self.index);
+        self.work.lookups.run(move |_| job(&*index).map_err(status::from_index)).await
+    }
+
+    /// The fingerprint of an upload; on a worker.
+    fn analyse(
+        upload: &Upload,
+        config: &Config,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Fingerprint, Status> {
+        let duration_max = config.track_duration_max;
+        match upload.header.encoding() {
+            Encoding::Unspecified | Encoding::Audio => {
+                let options = decode_options(config, duration_max, config.upload_bytes_max);
+                fingerprint_audio(upload.input(), "the upload", &options, params, cancel)
+            }
+            Encoding::Fingerprint => {
+                let bytes = upload.read(config.message_bytes_max)?;
+                convert::fingerprint(&bytes, duration_max.as_secs_f64(), params)
+            }
+        }
+    }
 }
 
 fn not_found(id: &TrackId) -> Status {
-    Status::not_found(format!("there is no track {id}"))
+    Status::not_found(format!("there is no track {id}; ListTracks lists those there are"))
 }
 
-/// Reads a whole upload, at most `max_bytes`.
-async fn receive(
-    mut stream: Streaming<AddTrackRequest>,
-    max_bytes: usize,
-) -> Result<(AddTrackHeader, Vec<u8>), Status> {
-    let Some(Part::Header(header)) = stream.message().await?.and_then(|message| message.part)
-    else {
-        return Err(Status::invalid_argument("the first message must carry the header"));
-    };
-    if header.metadata.as_ref().is_some_and(|m| m.encoded_len() > METADATA_MAX_BYTES) {
-        return Err(Status::invalid_argument("header.metadata is larger than 64 KiB; shorten it"));
-    }
-    let mut data = Vec::new();
-    while let Some(message) = stream.message().await? {
-        let Some(Part::Data(piece)) = message.part else {
-            return Err(Status::invalid_argument(
-                "only the first message may carry a header; send data",
-            ));
-        };
-        if data.len() + piece.len() > max_bytes {
-            let text = format!("the upload is larger than the limit of {max_bytes} bytes");
-            return Err(Status::resource_exhausted(text));
-        }
-        data.extend_from_slice(&piece);
-    }
-    Ok((header, data))
+fn add(index: &dyn Index, track: NewTrack) -> Result<(Added, TrackRecord), Status> {
+    let id = track.id.clone();
+    let added = index.add(&[track]).map_err(status::from_index)?.pop();
+    let record = index.track(&id).map_err(status::from_index)?;
+    // Another client may have removed it in between.
+    let gone = || Status::aborted(format!("track {id} was removed while it was added; try again"));
+    added.zip(record).ok_or_else(gone)
 }
 
 #[tonic::async_trait]
-impl CatalogService for Catalog {
+impl v1::catalog_service_server::CatalogService for Catalog {
     async fn add_track(
         &self,
-        request: Request<Streaming<AddTrackRequest>>,
-    ) -> Result<Response<AddTrackResponse>, Status> {
-        let (header, data) =
-            receive(request.into_inner(), self.work.limits.upload_max_bytes).await?;
-        let audio = match header.encoding() {
-            Encoding::Unspecified | Encoding::Audio => Audio::Encoded(data.into()),
-            Encoding::Fingerprint => Audio::Fingerprint(data.into()),
+        request: Request<Streaming<v1::AddTrackRequest>>,
+    ) -> Result<Response<v1::AddTrackResponse>, Status> {
+        let open = Arc::clone(&self.open_uploads).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted("server is busy with other uploads; try again in a moment")
+        })?;
+        let limits = Limits {
+            bytes_max: self.config.upload_bytes_max,
+            pause_max: self.config.upload_pause_max,
         };
-        let id = if header.track_id.is_empty() { None } else { Some(track_id(header.track_id)?) };
-        let metadata = convert::metadata_in(header.metadata.unwrap_or_default());
-        let answer = self.work.run(move |work, cancelled| {
-            let longest = DecodeOptions::default().duration_max_s;
-            let fingerprint = work.fingerprint(&audio, longest, cancelled)?;
-            let id = id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
-            let new = NewTrack { id: id.clone(), metadata, fingerprint };
-            let added = work.index.add(&[new]).map_err(|e| status::index(&e))?.remove(0);
-            let record = work.index.track(&id).map_err(|e| status::index(&e))?;
-            Ok((added, record.ok_or_else(|| not_found(&id))?))
+        let mut upload = Upload::receive(request.into_inner(), limits).await?;
+        let metadata = convert::metadata(upload.header.metadata.take())?;
+        let given_id = std::mem::take(&mut upload.header.track_id);
+        let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
+        if Encoding::try_from(upload.header.encoding).is_err() {
+            let text = format!("header.encoding {} is unknown", upload.header.encoding);
+            return Err(Status::invalid_argument(text));
+        }
+        let (index, config, params) =
+            (Arc::clone(&self.index), Arc::clone(&self.config), self.params);
+        let job = self.work.uploads.run(move |cancel| {
+            // The spooled bytes count as an open upload until they are gone.
+            let _open = open;
+            let fingerprint = Self::analyse(&upload, &config, &params, cancel)?;
+            drop(upload);
+            let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
+            // The last chance to change nothing for a client that has gone.
+            cancel.check()?;
+            let (added, record) = add(&*index, NewTrack { id, metadata, fingerprint })?;
+            tracing::info!(
+                track_id = %record.id,
+                change = ?added.change,
+                duration_s = record.duration_s,
+                "track added"
+            );
+            Ok(v1::AddTrackResponse {
+                track: Some(convert::track_message(record)),
+                change: convert::change_message(added.change).into(),
+                duplicate_of: added.duplicate_of.into_iter().map(String::from).collect(),
+            })
         });
-        let (added, record) = answer.await?;
-        Ok(Response::new(AddTrackResponse {
-            track: Some(convert::track(record)),
-            change: convert::change(added.change).into(),
-            duplicate_of: added.duplicate_of.into_iter().map(Into::into).collect(),
-        }))
+        job.await.map(Response::new)
     }
 
     async fn get_track(
         &self,
-        request: Request<GetTrackRequest>,
-    ) -> Result<Response<GetTrackResponse>, Status> {
-        let id = track_id(request.into_inner().track_id)?;
-        let answer = self.work.run(move |work, _| {
-            work.index.track(&id).map_err(|e| status::index(&e))?.ok_or_else(|| not_found(&id))
-        });
-        Ok(Response::new(GetTrackResponse { track: Some(convert::track(answer.await?)) }))
+        request: Request<v1::GetTrackRequest>,
+    ) -> Result<Response<v1::GetTrackResponse>, Status> {
+        let id = convert::track_id(request.into_inner().track_id)?;
+        let wanted = id.clone();
+        let record = self.look_up(move |index| index.track(&wanted)).await?;
+        let record = record.ok_or_else(|| not_found(&id))?;
+        let track = Some(convert::track_message(record));
+        Ok(Response::new(v1::GetTrackResponse { track }))
     }
 
     async fn list_tracks(
         &self,
-        request: Request<ListTracksRequest>,
-    ) -> Result<Response<ListTracksResponse>, Status> {
-        let ListTracksRequest { page_size, page_token } = request.into_inner();
-        if page_size > PAGE_LEN_MAX {
-            let text = format!("page_size is {page_size}, at most {PAGE_LEN_MAX} are allowed");
-            return Err(Status::invalid_argument(text));
-        }
-        let limit = usize::try_from(if page_size == 0 { PAGE_LEN } else { page_size }).unwrap_or(1);
-        // The token is the last id of the page before.
-        let after = if page_token.is_empty() { None } else { Some(track_id(page_token)?) };
-        let answer = self.work.run(move |work, _| {
-            work.index.tracks(after.as_ref(), limit + 1).map_err(|e| status::index(&e))
-        });
-        let mut records = answer.await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let last = records.last().filter(|_| more).map(|record| record.id.to_string());
-        Ok(Response::new(ListTracksResponse {
-            tracks: records.into_iter().map(convert::track).collect(),
-            next_page_token: last.unwrap_or_default(),
-        }))
+        request: Request<v1::ListTracksRequest>,
+    ) -> Result<Response<v1::ListTracksResponse>, Status> {
+        let v1::ListTracksRequest { page_size, page_token } = request.into_inner();
+        let len = convert::page_len(page_size)?;
+        let after = convert::page_after(&page_token)?;
+        // One more than asked for tells whether there is another page.
+        let records = self.look_up(move |index| index.tracks(after.as_ref(), len + 1)).await?;
+        Ok(Response::new(fill_page(records, len, PAGE_BYTES_MAX)))
     }
 
     async fn remove_track(
         &self,
-        request: Request<RemoveTrackRequest>,
-    ) -> Result<Response<RemoveTrackResponse>, Status> {
-        let id = track_id(request.into_inner().track_id)?;
-        let answer = self.work.run(move |work, _| {
-            work.index.remove(&id).map_err(|e| status::index(&e))?.ok_or_else(|| not_found(&id))
-        });
-        Ok(Response::new(RemoveTrackResponse { track: Some(convert::track(answer.await?)) }))
+        request: Request<v1::RemoveTrackRequest>,
+    ) -> Result<Response<v1::RemoveTrackResponse>, Status> {
+        let id = convert::track_id(request.into_inner().track_id)?;
+        let wanted = id.clone();
+        let record = self.look_up(move |index| index.remove(&wanted)).await?;
+        let record = record.ok_or_else(|| not_found(&id))?;
+        tracing::info!(track_id = %id, "track removed");
+        let track = Some(convert::track_message(record));
+        Ok(Response::new(v1::RemoveTrackResponse { track }))
     }
 
     async fn get_stats(
         &self,
-        _: Request<GetStatsRequest>,
-    ) -> Result<Response<GetStatsResponse>, Status> {
-        let answer = self.work.run(|work, _| work.index.stats().map_err(|e| status::index(&e)));
-        let stats = answer.await?;
-        Ok(Response::new(GetStatsResponse {
-            track_count: stats.track_count,
-            duration_s: stats.duration_s,
-            posting_count: stats.posting_count,
-            peak_count: stats.peak_count,
-            bytes_by_part: stats.bytes_by_part.into_iter().collect(),
-            format_version: stats.format_version,
-            params_digest: format!("{:016x}", stats.params_digest),
-            server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        }))
+        _request: Request<v1::GetStatsRequest>,
+    ) -> Result<Response<v1::GetStatsResponse>, Status> {
+        let stats = self.look_up(|index| index.stats()).await?;
+        Ok(Response::new(convert::stats_message(stats)))
+    }
+}
+
+/// The first `len` of `records`, or as many as fit into `bytes_max` bytes, but at least one.
+fn fill_page(records: Vec<TrackRecord>, len: usize, bytes_max: usize) -> v1::ListTracksResponse {
+    let record_count = records.len();
+    let mut page = v1::ListTracksResponse::default();
+    let (mut bytes, mut last) = (0, None);
+    for record in records.into_iter().take(len) {
+        let id = record.id.clone();
+        let track = convert::track_message(record);
+        bytes += track.encoded_len();
+        if bytes > bytes_max && !page.tracks.is_empty() {
+            break;
+        }
+        page.tracks.push(track);
+        last = Some(id);
+    }
+    if page.tracks.len() < record_count {
+        page.next_page_token = last.as_ref().map(convert::page_token).unwrap_or_default();
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use fingerprint_core::index::{Metadata, Span};
+    use fingerprint_core::units::ContentHash;
+
+    use super::*;
+
+    fn record(id: &str) -> TrackRecord {
+        TrackRecord {
+            id: TrackId::new(id).unwrap(),
+            metadata: Metadata { title: Some("t".repeat(1_000)), ..Metadata::default() },
+            duration_s: 1.0,
+            content_hash: ContentHash([0; 32]),
+            peak_count: 0,
+            posting_count: 0,
+            added_at_ms: 0,
+            span: Span { start: 0, len: 1 },
+        }
+    }
+
+    fn shape(len: usize, bytes_max: usize) -> (usize, bool) {
+        let page = fill_page(vec![record("a"), record("b"), record("c")], len, bytes_max);
+        (page.tracks.len(), !page.next_page_token.is_empty())
+    }
+
+    #[test]
+    fn pages_end_at_their_length_or_their_size() {
+        assert_eq!(shape(2, 1 << 20), (2, true));
+        assert_eq!(shape(3, 1 << 20), (3, false));
+        assert_eq!(shape(3, 2_500), (2, true));
+        assert_eq!(shape(3, 1), (1, true));
+        assert_eq!(fill_page(Vec::new(), 3, 1), v1::ListTracksResponse::default());
     }
 }

@@ -1,10 +1,126 @@
-//! Core types → messages.
+//! Between the messages of `earmark.v1` and the types of the core.
+//!
+//! What comes in is hostile: every limit that the .proto files promise is checked here. What goes
+//! out is copied field by field; an unknown text is empty on the wire and `None` in the core.
 
 use earmark_proto::v1;
-use fingerprint_core::index::{Change, Metadata, TrackRecord};
-use fingerprint_core::matching::{Match, MatchStatus};
+use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::index::{Change, IndexStats, Metadata, TrackRecord};
+use fingerprint_core::matching::{Match, MatchOptions, MatchReport, MatchStatus, SpeedSearch};
+use fingerprint_core::params::Params;
+use fingerprint_core::units::TrackId;
+use tonic::Status;
 
-pub(crate) fn metadata(metadata: Metadata) -> v1::Metadata {
+use crate::status;
+
+/// Largest metadata of a track: all names and values together.
+pub(crate) const METADATA_BYTES_MAX: usize = 64 << 10;
+/// Most matches a query may ask for.
+pub(crate) const MATCHES_MAX: u32 = 1_000;
+/// Most tracks of a page.
+pub(crate) const PAGE_MAX: u32 = 1_000;
+const PAGE_DEFAULT: usize = 100;
+/// Marks the tokens of this release.
+const TOKEN_PREFIX: &str = "p1-";
+/// Most peaks of a second of a fingerprint.
+///
+/// Neighbourhoods of 181 bins by 11 frames with at most 6 ranks each leave real audio near 92
+/// peaks a second and below 600 in the worst case. Denser ones are made up, and matching them
+/// would take time that grows with the square.
+pub(crate) const PEAKS_PER_SECOND_MAX: usize = 2_000;
+
+/// The id of a request.
+pub(crate) fn track_id(id: String) -> Result<TrackId, Status> {
+    TrackId::new(id).map_err(|error| status::from_track_id(&error))
+}
+
+/// The search options of a request; unset means the defaults.
+pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOptions, Status> {
+    let options = options.unwrap_or_default();
+    if options.max_matches > MATCHES_MAX {
+        let text = format!(
+            "options.max_matches is {}, at most {MATCHES_MAX} are allowed",
+            options.max_matches
+        );
+        return Err(Status::invalid_argument(text));
+    }
+    if !(0.0..=1.0).contains(&options.min_confidence) {
+        let text =
+            format!("options.min_confidence is {}, it must be 0 to 1", options.min_confidence);
+        return Err(Status::invalid_argument(text));
+    }
+    let speed_search = match v1::SpeedSearch::try_from(options.speed_search) {
+        Ok(v1::SpeedSearch::Unspecified | v1::SpeedSearch::Auto) => SpeedSearch::Auto,
+        Ok(v1::SpeedSearch::Off) => SpeedSearch::Off,
+        Ok(v1::SpeedSearch::Full) => SpeedSearch::Full,
+        Err(_) => {
+            let text = format!("options.speed_search {} is unknown", options.speed_search);
+            return Err(Status::invalid_argument(text));
+        }
+    };
+    let default = MatchOptions::default();
+    Ok(MatchOptions {
+        matches_max: match options.max_matches {
+            0 => default.matches_max,
+            n => n as usize,
+        },
+        confidence_min: options.min_confidence,
+        speed_search,
+    })
+}
+
+/// A fingerprint that came over the wire, no longer than `duration_max_s` seconds and no denser
+/// than audio can be.
+pub(crate) fn fingerprint(
+    bytes: &[u8],
+    duration_max_s: f64,
+    params: &Params,
+) -> Result<Fingerprint, Status> {
+    let fingerprint = Fingerprint::from_bytes(bytes, params).map_err(status::from_fingerprint)?;
+    if fingerprint.duration_s() > duration_max_s {
+        let text = format!(
+            "the fingerprint lasts {:.0} s, longer than the limit of {duration_max_s:.0} s; split it or raise the limit",
+            fingerprint.duration_s()
+        );
+        return Err(Status::resource_exhausted(text));
+    }
+    let too_dense = fingerprint
+        .peaks
+        .windows(PEAKS_PER_SECOND_MAX + 1)
+        .any(|run| run[PEAKS_PER_SECOND_MAX].time_ms.saturating_sub(run[0].time_ms) < 1_000);
+    if too_dense {
+        let text = format!(
+            "the fingerprint has more than {PEAKS_PER_SECOND_MAX} peaks in a second, which no audio has; make it again from the audio"
+        );
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(fingerprint)
+}
+
+/// The metadata of an upload.
+pub(crate) fn metadata(metadata: Option<v1::Metadata>) -> Result<Metadata, Status> {
+    let metadata = metadata.unwrap_or_default();
+    let v1::Metadata { title, artist, album, isrc, attributes } = metadata;
+    let texts = [&title, &artist, &album, &isrc].map(String::len).iter().sum::<usize>();
+    let bytes =
+        texts + attributes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    if bytes > METADATA_BYTES_MAX {
+        let text = format!(
+            "metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are stored; shorten it"
+        );
+        return Err(Status::invalid_argument(text));
+    }
+    let known = |text: String| (!text.is_empty()).then_some(text);
+    Ok(Metadata {
+        title: known(title),
+        artist: known(artist),
+        album: known(album),
+        isrc: known(isrc),
+        attributes: attributes.into_iter().collect(),
+    })
+}
+
+fn metadata_message(metadata: Metadata) -> v1::Metadata {
     v1::Metadata {
         title: metadata.title.unwrap_or_default(),
         artist: metadata.artist.unwrap_or_default(),
@@ -14,24 +130,14 @@ pub(crate) fn metadata(metadata: Metadata) -> v1::Metadata {
     }
 }
 
-/// An empty text means "not known".
-pub(crate) fn metadata_in(metadata: v1::Metadata) -> Metadata {
-    let known = |text: String| (!text.is_empty()).then_some(text);
-    Metadata {
-        title: known(metadata.title),
-        artist: known(metadata.artist),
-        album: known(metadata.album),
-        isrc: known(metadata.isrc),
-        attributes: metadata.attributes.into_iter().collect(),
-    }
-}
-
-pub(crate) fn track(record: TrackRecord) -> v1::Track {
-    let seconds = i64::try_from(record.added_at_ms / 1000).unwrap_or(i64::MAX);
-    let nanos = i32::try_from(record.added_at_ms % 1000).unwrap_or(0) * 1_000_000;
+/// A stored track.
+pub(crate) fn track_message(record: TrackRecord) -> v1::Track {
+    let seconds = i64::try_from(record.added_at_ms / 1_000).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(record.added_at_ms % 1_000 * 1_000_000)
+        .expect("less than a second in nanoseconds");
     v1::Track {
         track_id: record.id.into(),
-        metadata: Some(metadata(record.metadata)),
+        metadata: Some(metadata_message(record.metadata)),
         duration_s: record.duration_s,
         content_hash: record.content_hash.to_string(),
         posting_count: record.posting_count,
@@ -40,28 +146,37 @@ pub(crate) fn track(record: TrackRecord) -> v1::Track {
     }
 }
 
-pub(crate) fn change(change: Change) -> v1::add_track_response::Change {
+/// What adding did.
+pub(crate) fn change_message(change: Change) -> v1::add_track_response::Change {
+    use v1::add_track_response::Change as Message;
     match change {
-        Change::Inserted => v1::add_track_response::Change::Inserted,
-        Change::Replaced => v1::add_track_response::Change::Replaced,
-        Change::MetadataUpdated => v1::add_track_response::Change::MetadataUpdated,
-        Change::Unchanged => v1::add_track_response::Change::Unchanged,
+        Change::Inserted => Message::Inserted,
+        Change::Replaced => Message::Replaced,
+        Change::MetadataUpdated => Message::MetadataUpdated,
+        Change::Unchanged => Message::Unchanged,
     }
 }
 
-pub(crate) fn match_status(status: MatchStatus) -> v1::MatchStatus {
-    match status {
+/// The answer to a query of `duration_s` seconds that took `elapsed_ms` milliseconds.
+pub(crate) fn match_response(
+    report: MatchReport,
+    duration_s: f64,
+    elapsed_ms: f64,
+) -> v1::MatchResponse {
+    let status = match report.status {
         MatchStatus::Matched => v1::MatchStatus::Matched,
         MatchStatus::NoMatch => v1::MatchStatus::NoMatch,
         MatchStatus::TooShort => v1::MatchStatus::TooShort,
         MatchStatus::Silent => v1::MatchStatus::Silent,
-    }
+    };
+    let matches = report.matches.into_iter().map(match_message).collect();
+    v1::MatchResponse { status: status.into(), matches, duration_s, elapsed_ms }
 }
 
-pub(crate) fn found(found: Match) -> v1::Match {
+fn match_message(found: Match) -> v1::Match {
     v1::Match {
         track_id: found.track_id.into(),
-        metadata: Some(metadata(found.metadata)),
+        metadata: Some(metadata_message(found.metadata)),
         score: found.score,
         confidence: Some(found.confidence),
         e_value: found.e_value,
@@ -71,6 +186,62 @@ pub(crate) fn found(found: Match) -> v1::Match {
         reference_end_s: found.reference_end_s,
         reference_offset_s: found.reference_offset_s,
         speed: Some(found.speed),
-        pitch: found.pitch,
+        pitch: Some(found.pitch),
     }
 }
+
+/// Sizes and counts.
+pub(crate) fn stats_message(stats: IndexStats) -> v1::GetStatsResponse {
+    v1::GetStatsResponse {
+        track_count: stats.track_count,
+        duration_s: stats.duration_s,
+        posting_count: stats.posting_count,
+        peak_count: stats.peak_count,
+        bytes_by_part: stats.bytes_by_part.into_iter().collect(),
+        format_version: stats.format_version,
+        params_digest: format!("{:016x}", stats.params_digest),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Tracks of a page, 1 to [`PAGE_MAX`].
+pub(crate) fn page_len(page_size: u32) -> Result<usize, Status> {
+    match page_size {
+        0 => Ok(PAGE_DEFAULT),
+        1..=PAGE_MAX => Ok(page_size as usize),
+        _ => {
+            let text = format!("page_size is {page_size}, at most {PAGE_MAX} are allowed");
+            Err(Status::invalid_argument(text))
+        }
+    }
+}
+
+/// The token of the page behind `last`: its id in hexadecimal digits, so that clients do not
+/// take it for an id.
+pub(crate) fn page_token(last: &TrackId) -> String {
+    let digits = last.as_str().bytes().map(|byte| format!("{byte:02x}"));
+    digits.fold(TOKEN_PREFIX.to_owned(), |token, byte| token + &byte)
+}
+
+/// The id that a page begins behind; `None` for the first page.
+pub(crate) fn page_after(token: &str) -> Result<Option<TrackId>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parse = || {
+        let digits = token.strip_prefix(TOKEN_PREFIX)?.as_bytes();
+        let (pairs, rest) = digits.as_chunks::<2>();
+        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        let bytes = pairs.iter().map(|[high, low]| Some(hex(*high)? << 4 | hex(*low)?));
+        let id = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
+        rest.is_empty().then(|| TrackId::new(id).ok()).flatten()
+    };
+    parse().map(Some).ok_or_else(|| {
+        Status::invalid_argument(
+            "page_token is not one of this server; pass next_page_token of the page before, or nothing for the first page",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

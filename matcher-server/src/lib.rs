@@ -1,75 +1,180 @@
-//! The server: gRPC requests → core → answers. No algorithm lives here.
+//! The gRPC server of Earmark: `earmark.v1`, health and reflection on one port.
 //!
-//! `work` bounds what runs at a time, `match_service` and `catalog_service` answer, `convert` and
-//! `status` translate.
+//! ```text
+//! connection ─ envelope ─▶ service ─ work ─▶ core ─ convert, status ─▶ answer
+//! ```
+//!
+//! [`run`] serves until it is told to stop. Services decode requests, call the core on a
+//! [`work`] pool and encode its answers; no algorithm lives here.
 
+mod analysis;
 mod catalog_service;
+pub mod config;
 mod convert;
+mod envelope;
 mod match_service;
 mod status;
+pub mod telemetry;
+mod upload;
 mod work;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use earmark_proto::v1::catalog_service_server::CatalogServiceServer;
 use earmark_proto::v1::match_service_server::MatchServiceServer;
 use fingerprint_core::index::Index;
+use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::StreamExt;
+use tonic::server::NamedService;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server::Builder as Reflection;
 
 use crate::catalog_service::Catalog;
+use crate::config::Config;
+use crate::envelope::Envelope;
 use crate::match_service::Matcher;
 use crate::work::Work;
 
-/// What a request may cost.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Largest request message, and largest upload, in bytes.
-    pub upload_max_bytes: usize,
-    /// Longest query, in seconds.
-    pub query_max_s: f64,
-    /// Requests worked on at a time.
-    pub workers: usize,
+/// How long cancelled work may take to notice it.
+const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+/// Pause after a connection could not be accepted, for example because all file descriptors are
+/// in use: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Peers that have vanished without a word are found out by pings.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIME_MAX: Duration = Duration::from_secs(20);
+/// Requests a connection may have open at a time.
+const STREAMS_MAX: u32 = 256;
+
+/// Why the server could not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The listening socket is no good.
+    #[error("the listening socket failed")]
+    Socket(#[source] io::Error),
+    /// The reflection service could not read the descriptors of the interface.
+    #[error("the descriptors of the interface are damaged")]
+    Descriptors(#[source] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("serving failed")]
+    Transport(#[source] tonic::transport::Error),
 }
 
-/// Serves until `shutdown` ends, then lets running requests finish.
+/// How the server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All requests were answered.
+    Finished,
+    /// Requests that took longer than allowed were cut off.
+    CutOff,
+}
+
+/// Serves `index` on `listener` until `shutdown` is ready; then stops accepting, reports
+/// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
+///
+/// `index` must have been opened with [`Params::default`], as queries are analysed with them.
 ///
 /// # Errors
 ///
-/// The transport failed, or the reflection service could not be made.
+/// [`ServerError`].
 pub async fn run(
     listener: TcpListener,
-    limits: Limits,
+    config: Config,
     index: Arc<dyn Index>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let work = Work::new(index, limits.clone());
-    let matcher = MatchServiceServer::new(Matcher { work: work.clone() })
-        .max_decoding_message_size(limits.upload_max_bytes);
-    let catalog = CatalogServiceServer::new(Catalog { work })
-        .max_decoding_message_size(limits.upload_max_bytes);
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Ending, ServerError> {
+    let config = Arc::new(config);
+    let params = Params::default();
+    let work = Work::new(&config);
+    let bytes_max = config.message_bytes_max;
+    let matcher = Matcher {
+        index: Arc::clone(&index),
+        params,
+        config: Arc::clone(&config),
+        work: work.clone(),
+    };
+    let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
+    let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
+    let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
+    let limits = envelope::Limits::new(&config);
+    let names = [service_name(&matcher), service_name(&catalog), ""];
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<MatchServiceServer<Matcher>>().await;
-    health.set_serving::<CatalogServiceServer<Catalog>>().await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(earmark_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let stopping = async move {
-        shutdown.await;
-        health.set_not_serving::<MatchServiceServer<Matcher>>().await;
-        health.set_not_serving::<CatalogServiceServer<Catalog>>().await;
-    };
-    Server::builder()
+    report(&health, names, ServingStatus::Serving).await;
+
+    let address = listener.local_addr().map_err(ServerError::Socket)?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|accepted| async {
+        if let Err(error) = &accepted {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIME_MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(Envelope::new(matcher, limits.clone()))
+        .add_service(Envelope::new(catalog, limits))
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(matcher)
-        .add_service(catalog)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping)
-        .await?;
-    Ok(())
+        .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
+        // grpcio's and other clients of before 2023 know only this one.
+        .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?)
+        .serve_with_incoming_shutdown(Box::pin(incoming), async {
+            // An error means that the sender is gone, which is a reason to stop as well.
+            let _ = stopped.await;
+        });
+    let mut server = std::pin::pin!(server);
+    tracing::info!("listening on {address}");
+    tokio::select! {
+        ended = &mut server => {
+            ended.map_err(ServerError::Transport)?;
+            return Ok(Ending::Finished);
+        }
+        () = shutdown => {}
+    }
+    tracing::info!(limit_s = config.shutdown_time_max.as_secs(), "stopping");
+    report(&health, names, ServingStatus::NotServing).await;
+    // Ends the streams of clients that watch our health; they would hold the server up.
+    let mut health = health;
+    for name in names {
+        health.clear_service_status(name).await;
+    }
+    let _ = stop.send(());
+    let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
+    // Work whose clients have gone may still run, and must not outlive the index.
+    let idle = work.stop(STOP_TIME_MAX).await;
+    let in_time = finished.is_ok();
+    if let Ok(ended) = finished {
+        ended.map_err(ServerError::Transport)?;
+    }
+    if !in_time || !idle {
+        tracing::warn!(idle, "cut off requests that took longer than allowed");
+        return Ok(Ending::CutOff);
+    }
+    Ok(Ending::Finished)
+}
+
+fn service_name<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
+
+async fn report(health: &HealthReporter, names: [&'static str; 3], status: ServingStatus) {
+    for name in names {
+        health.set_service_status(name, status).await;
+    }
+}
+
+fn reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(earmark_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }

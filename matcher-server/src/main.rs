@@ -1,61 +1,85 @@
-//! `earmark-server`: answers match requests over gRPC.
+//! `earmark-server`: reads the settings, opens the index, binds, and calls the library.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use fingerprint_core::index::RocksIndex;
+use fingerprint_core::index::{Index, RocksIndex};
 use fingerprint_core::params::Params;
-use matcher_server::{Limits, run};
+use matcher_server::config::{Config, Settings};
+use matcher_server::{run, telemetry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-/// Matches audio against an Earmark index over gRPC (package earmark.v1).
+/// How long threads that still run may hold up the end of the process.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Match audio against an Earmark index over gRPC.
+///
+/// Every setting can be given as a flag, in the environment, or in the configuration file, in
+/// that order of strength.
 #[derive(Debug, Parser)]
 #[command(name = "earmark-server", version)]
-struct Args {
-    /// Folder of the index; made if there is none.
-    #[arg(long, env = "EARMARK_SERVER_INDEX", value_name = "DIR")]
-    index: PathBuf,
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, env = "EARMARK_SERVER_LISTEN", default_value = "127.0.0.1:50051")]
-    listen: SocketAddr,
-    /// Largest request message or upload, in bytes.
-    #[arg(long, env = "EARMARK_SERVER_UPLOAD_MAX_BYTES", default_value_t = 256 << 20)]
-    upload_max_bytes: usize,
-    /// Longest query, in seconds.
-    #[arg(long, env = "EARMARK_SERVER_QUERY_MAX_S", default_value_t = 3600.0)]
-    query_max_s: f64,
-    /// Requests worked on at a time. Eight times as many may wait; more are refused.
-    #[arg(long, env = "EARMARK_SERVER_WORKERS", default_value_t = 2)]
-    workers: usize,
+struct Cli {
+    /// Configuration file (TOML); its names are those of the flags with _ for -.
+    #[arg(long, env = "EARMARK_SERVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print all settings as a configuration file, and exit.
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let index = RocksIndex::create_or_open(&args.index, &Params::default())
-        .with_context(|| format!("--index {}", args.index.display()))?;
-    let listener = TcpListener::bind(args.listen)
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let file = cli.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+    let settings = cli.settings.or(file);
+    if cli.print_config {
+        let text = settings.or(Settings::defaults()).to_toml()?;
+        std::io::stdout().write_all(text.as_bytes())?;
+        return Ok(());
+    }
+    let config = settings.resolve()?;
+    telemetry::start(config.log_format, &config.log_level)
+        .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
+    let params = Params::default();
+    let index: Arc<dyn Index> = Arc::new(open_index(&config.index, &params)?);
+    let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
+    let ended = runtime.block_on(serve(config, Arc::clone(&index)));
+    runtime.shutdown_timeout(EXIT_TIME_MAX);
+    tracing::info!("stopped");
+    ended
+}
+
+fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
+    let new = !path.exists();
+    let index = RocksIndex::create_or_open(path, params)?;
+    let track_count = index.stats()?.track_count;
+    let state = if new { "index created" } else { "index opened" };
+    tracing::info!(path = %path.display(), track_count, "{state}");
+    Ok(index)
+}
+
+async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(&config.listen)
         .await
-        .with_context(|| format!("--listen {}: could not be bound", args.listen))?;
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Said last: whoever waits for this line may connect, or end the server, at once.
-    tracing::info!("listening on {}", listener.local_addr()?);
+        .with_context(|| format!("could not listen on {}", config.listen))?;
+    if !listener.local_addr()?.ip().is_loopback() {
+        tracing::warn!("whoever reaches this address can read and change the catalog");
+    }
+    // Before the server says that it listens, so that no signal can come too early.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tracing::info!("shutting down");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     };
-    let limits = Limits {
-        upload_max_bytes: args.upload_max_bytes,
-        query_max_s: args.query_max_s,
-        workers: args.workers.max(1),
-    };
-    run(listener, limits, Arc::new(index), shutdown).await.map_err(anyhow::Error::from_boxed)
+    run(listener, config, index, shutdown).await?;
+    Ok(())
 }

@@ -1,46 +1,176 @@
-//! Core errors → gRPC status: the only place that decides on codes. Messages of errors that are
-//! the caller's to mend are sent; causes inside the server are logged.
+//! Core errors → gRPC status: the only place where a `Status` is made of an error.
+//!
+//! A status says what the caller can do about it. What the caller cannot change (the disk, a
+//! damaged index) is logged with all its causes and sent as a short `INTERNAL`, without paths or
+//! other details of this machine.
+
+use std::error::Error;
+use std::fmt::Write;
 
 use fingerprint_core::decode::DecodeError;
 use fingerprint_core::fingerprint::FingerprintError;
 use fingerprint_core::index::IndexError;
+use fingerprint_core::matching::MatchError;
+use fingerprint_core::resample::RateError;
+use fingerprint_core::units::TrackIdError;
 use tonic::Status;
 
-pub(crate) fn decode(error: &DecodeError) -> Status {
-    match error {
-        DecodeError::Io { .. } => {
-            tracing::error!(?error, "decoding failed");
-            Status::internal("the audio could not be read; the server's log says why")
-        }
+/// What the caller sees of an error that is ours.
+const INTERNAL: &str = "the server failed on this request; it has been logged";
+
+/// Audio that could not be decoded. `name` replaces the input's name in the message: what the
+/// core was given may be a temporary file of this machine.
+pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
+    tracing::debug!(%error, "not decoded");
+    let error = without_paths(error, name);
+    match &error {
+        DecodeError::Io { .. } => internal("audio could not be read", &error),
+        DecodeError::Unrecognised { .. }
+        | DecodeError::NoAudio { .. }
+        | DecodeError::NeedsFfmpeg { .. }
+        | DecodeError::Undecodable { .. } => Status::invalid_argument(error.to_string()),
         DecodeError::TooLong { .. } | DecodeError::TooLarge { .. } => {
             Status::resource_exhausted(error.to_string())
         }
-        _ => Status::invalid_argument(error.to_string()),
+        // The enum is open to new variants of a later core.
+        _ => internal("an error of a kind unknown to the server", &error),
     }
 }
 
-pub(crate) fn fingerprint(error: &FingerprintError) -> Status {
+/// Puts `name` in the place of the input's name, and of every path in what a decoder said: an
+/// external program names the temporary file that it was given.
+fn without_paths(mut error: DecodeError, to: &str) -> DecodeError {
+    if let DecodeError::Io { name, .. }
+    | DecodeError::Unrecognised { name, .. }
+    | DecodeError::NoAudio { name, .. }
+    | DecodeError::NeedsFfmpeg { name, .. }
+    | DecodeError::Undecodable { name, .. }
+    | DecodeError::TooLong { name, .. }
+    | DecodeError::TooLarge { name, .. } = &mut error
+    {
+        to.clone_into(name);
+    }
+    if let DecodeError::Unrecognised { reason, .. }
+    | DecodeError::NeedsFfmpeg { reason, .. }
+    | DecodeError::Undecodable { reason, .. } = &mut error
+    {
+        let is_path = |word: &str| word.starts_with('/') || word.contains(":/");
+        let words = reason.split(' ').map(|word| if is_path(word) { to } else { word });
+        *reason = words.collect::<Vec<_>>().join(" ");
+    }
+    error
+}
+
+/// A fingerprint that is not one, or of another release.
+pub(crate) fn from_fingerprint(error: FingerprintError) -> Status {
     match error {
+        FingerprintError::Malformed { .. } => Status::invalid_argument(error.to_string()),
         FingerprintError::Version { .. } | FingerprintError::Params { .. } => {
             Status::failed_precondition(error.to_string())
         }
-        _ => Status::invalid_argument(error.to_string()),
+        _ => internal("an error of a kind unknown to the server", &error),
     }
 }
 
-pub(crate) fn index(error: &IndexError) -> Status {
+/// What the index could not do.
+pub(crate) fn from_index(error: IndexError) -> Status {
+    match &error {
+        IndexError::TooLong { .. } | IndexError::RepeatedId { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
+        IndexError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        IndexError::Storage { .. }
+        | IndexError::InUse { .. }
+        | IndexError::Missing { .. }
+        | IndexError::FormatVersion { .. }
+        | IndexError::ParamsMismatch { .. }
+        | IndexError::Corrupt { .. } => internal("the index failed", &error),
+        _ => internal("an error of a kind unknown to the server", &error),
+    }
+}
+
+/// A search without an answer.
+pub(crate) fn from_match(error: MatchError) -> Status {
     match error {
-        IndexError::TooLong { .. } | IndexError::Full { .. } => {
-            Status::resource_exhausted(error.to_string())
-        }
-        IndexError::RepeatedId { .. } => Status::invalid_argument(error.to_string()),
-        _ => {
-            tracing::error!(?error, "the index failed");
-            Status::internal("the index failed; the server's log says why")
-        }
+        MatchError::Index(error) => from_index(error),
+        MatchError::Cancelled => cancelled(),
+        _ => internal("an error of a kind unknown to the server", &error),
     }
 }
 
-pub(crate) fn too_long(limit_s: f64) -> Status {
-    Status::resource_exhausted(format!("audio is longer than the limit of {limit_s} s; split it"))
+/// Work that was given up because nobody waits for its answer any more. Only a client of a
+/// stopping server can read this.
+pub(crate) fn cancelled() -> Status {
+    Status::unavailable("server is shutting down; try again elsewhere or later")
+}
+
+/// A sample rate that cannot be resampled.
+pub(crate) fn from_rate(error: &RateError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// A text that is no track id.
+pub(crate) fn from_track_id(error: &TrackIdError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// The server's own file system failed.
+pub(crate) fn from_io(what: &str, error: &std::io::Error) -> Status {
+    internal(what, error)
+}
+
+fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
+    let mut causes = String::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let separator = if causes.is_empty() { "" } else { ": " };
+        // Writing to a String cannot fail.
+        let _ = write!(causes, "{separator}{error}");
+        cause = error.source();
+    }
+    tracing::error!(error = causes, "{what}");
+    Status::internal(INTERNAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn causes_and_paths_of_this_machine_are_not_sent() {
+        let source = Box::new(io::Error::other("/var/lib/earmark: disk on fire"));
+        let status = from_index(IndexError::Storage { action: "read a track", source });
+        assert_eq!((status.code(), status.message()), (Code::Internal, INTERNAL));
+        let status = from_index(IndexError::Missing { path: PathBuf::from("/secret") });
+        assert!(!status.message().contains("secret"));
+        let name = "/tmp/spool7".to_owned();
+        let status = from_decode(DecodeError::TooLong { name, limit_s: 60.0 }, "the clip");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().starts_with("the clip: longer than"), "{status}");
+    }
+
+    #[test]
+    fn what_an_external_program_says_is_sent_without_paths() {
+        let reason = "unknown; ffmpeg says: file:/tmp/.tmpX1: Invalid data; /var/x: No ogg/vorbis";
+        let (name, reason) = ("/tmp/.tmpX1".to_owned(), reason.to_owned());
+        let status = from_decode(DecodeError::Unrecognised { name, reason }, "the clip");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(!status.message().contains("/tmp") && !status.message().contains("/var"));
+        assert!(status.message().contains("the clip Invalid data; the clip No ogg/vorbis"));
+    }
+
+    #[test]
+    fn codes_say_who_can_help() {
+        let malformed = FingerprintError::Malformed { what: "it is cut off" };
+        assert_eq!(from_fingerprint(malformed).code(), Code::InvalidArgument);
+        let params = FingerprintError::Params { expected: 1, actual: 2 };
+        assert_eq!(from_fingerprint(params).code(), Code::FailedPrecondition);
+        assert_eq!(from_index(IndexError::Full { hours: 1.0 }).code(), Code::ResourceExhausted);
+        assert_eq!(from_track_id(&TrackIdError::Empty).code(), Code::InvalidArgument);
+    }
 }

@@ -1,115 +1,231 @@
-//! Work that takes a processor: off the async threads, and bounded.
+//! Bounded work: everything that takes processor time or waits for the disk runs here, never on
+//! the threads that serve connections.
+//!
+//! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
+//! then is refused at once, because a queue without end would only turn overload into memory and
+//! timeouts. There are three pools, so that one kind of work cannot keep another waiting: long
+//! uploads do not delay queries, and neither delays looking a track up.
+//!
+//! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
+//! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
+//! ask at each chunk of audio.
 
-use std::ops::ControlFlow;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use fingerprint_core::decode::{DecodeOptions, Input, decode};
-use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
-use fingerprint_core::index::Index;
-use fingerprint_core::params::Params;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use crate::{Limits, status};
+use crate::config::Config;
+use crate::status;
 
-/// Requests that may wait for each one that runs.
-const QUEUE_PER_WORKER: usize = 8;
-
-/// Audio of a request.
-pub(crate) enum Audio {
-    Encoded(bytes::Bytes),
-    Fingerprint(bytes::Bytes),
-}
-
-/// The index and the right to work on it.
-#[derive(Clone)]
+/// The pools of one server.
+#[derive(Debug, Clone)]
 pub(crate) struct Work {
-    pub(crate) index: Arc<dyn Index>,
-    pub(crate) params: Params,
-    pub(crate) limits: Limits,
-    running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
+    /// Decoding and matching queries.
+    pub(crate) queries: Pool,
+    /// Decoding and storing uploads.
+    pub(crate) uploads: Pool,
+    /// Short reads and writes of the index.
+    pub(crate) lookups: Pool,
 }
 
-/// Set when the caller hung up or its deadline passed: dropping a request's future drops this.
-struct CancelOnDrop(Arc<AtomicBool>);
+impl Work {
+    pub(crate) fn new(config: &Config) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let pool = |name, workers| Pool::new(name, workers, config.queue_len, Arc::clone(&stop));
+        Self {
+            queries: pool("queries", config.workers),
+            uploads: pool("uploads", config.upload_workers),
+            lookups: pool("lookups", config.workers.max(4)),
+        }
+    }
 
-impl Drop for CancelOnDrop {
+    /// Tells all running jobs to end, and waits at most `limit` for them. True if all have ended.
+    pub(crate) async fn stop(&self, limit: Duration) -> bool {
+        self.queries.stop.store(true, Ordering::Relaxed);
+        let all_idle = async {
+            self.queries.idle().await;
+            self.uploads.idle().await;
+            self.lookups.idle().await;
+        };
+        tokio::time::timeout(limit, all_idle).await.is_ok()
+    }
+}
+
+/// One kind of work.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    name: &'static str,
+    workers: u32,
+    /// Permits for jobs that run or wait.
+    admission: Arc<Semaphore>,
+    /// Permits for jobs that run.
+    running: Arc<Semaphore>,
+    /// Set when the server gives up on what still runs.
+    stop: Arc<AtomicBool>,
+}
+
+/// Whether anybody still waits for a job's answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Cancel {
+    abandoned: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Cancel {
+    /// True if the answer is not wanted any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One that was cancelled before the job began, or never is.
+    #[cfg(test)]
+    pub(crate) fn preset(cancelled: bool) -> Self {
+        Self { abandoned: Arc::new(AtomicBool::new(cancelled)), stop: Arc::default() }
+    }
+
+    /// An error if the answer is not wanted any more.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        if self.is_cancelled() { Err(status::cancelled()) } else { Ok(()) }
+    }
+}
+
+/// Cancels a job when the request that waits for it is dropped.
+struct AbandonOnDrop(Arc<AtomicBool>);
+
+impl Drop for AbandonOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-impl Work {
-    pub(crate) fn new(index: Arc<dyn Index>, limits: Limits) -> Self {
-        let admitted = limits.workers * (1 + QUEUE_PER_WORKER);
+impl Pool {
+    fn new(name: &'static str, workers: usize, queue_len: usize, stop: Arc<AtomicBool>) -> Self {
+        // Config::check keeps both far below this.
+        let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         Self {
-            index,
-            params: Params::default(),
-            running: Arc::new(Semaphore::new(limits.workers)),
-            admitted: Arc::new(Semaphore::new(admitted)),
-            limits,
+            name,
+            workers,
+            admission: Arc::new(Semaphore::new(workers as usize + queue_len)),
+            running: Arc::new(Semaphore::new(workers as usize)),
+            stop,
         }
     }
 
-    /// Runs `job` on a blocking thread when its turn comes. The flag it gets turns true when
-    /// nobody waits for the answer any more.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Runs `job` on a thread for blocking work, as soon as a worker is free.
+    ///
+    /// A permit is held until the job itself has ended, also when the caller is gone by then:
+    /// otherwise clients that hang up could start more work than there are workers.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED` at once if the queue is full, `INTERNAL` if the job panicked, or what
+    /// the job returns.
+    pub(crate) fn run<T, F>(
         &self,
-        job: impl FnOnce(&Self, &AtomicBool) -> Result<T, Status> + Send + 'static,
-    ) -> Result<T, Status> {
-        let busy = || Status::resource_exhausted("the server is busy; try again in a moment");
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| busy())?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| busy())?;
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _guard = CancelOnDrop(Arc::clone(&cancelled));
-        let this = self.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let answer = job(&this, &cancelled);
-            drop((admitted, running));
-            answer
-        });
-        task.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request failed unexpectedly");
-            Err(Status::internal("the request failed unexpectedly; the server's log says why"))
-        })
-    }
-
-    /// Decodes and fingerprints, at most `duration_max_s` seconds.
-    pub(crate) fn fingerprint(
-        &self,
-        audio: &Audio,
-        duration_max_s: f64,
-        cancelled: &AtomicBool,
-    ) -> Result<Fingerprint, Status> {
-        match audio {
-            Audio::Fingerprint(bytes) => {
-                let fingerprint = Fingerprint::from_bytes(bytes, &self.params)
-                    .map_err(|e| status::fingerprint(&e))?;
-                if fingerprint.duration_s() > duration_max_s {
-                    return Err(status::too_long(duration_max_s));
-                }
-                Ok(fingerprint)
-            }
-            Audio::Encoded(bytes) => {
-                let options = DecodeOptions { duration_max_s, ..DecodeOptions::default() };
-                let mut fingerprinter = Fingerprinter::new(&self.params);
-                decode(Input::Bytes(bytes), &options, &mut |samples, rate_hz| {
-                    if cancelled.load(Ordering::Relaxed) {
-                        return ControlFlow::Break(());
-                    }
-                    match fingerprinter.push(samples, rate_hz) {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(_) => ControlFlow::Break(()),
-                    }
+        job: F,
+    ) -> impl Future<Output = Result<T, Status>> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Status> + Send + 'static,
+    {
+        let pool = self.clone();
+        async move {
+            let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
+                tracing::debug!(pool = pool.name, "refused: the queue is full");
+                return Err(Status::resource_exhausted("server is busy; try again in a moment"));
+            };
+            let abandon = AbandonOnDrop(Arc::default());
+            let cancel = Cancel { abandoned: Arc::clone(&abandon.0), stop: Arc::clone(&pool.stop) };
+            let running = Arc::clone(&pool.running)
+                .acquire_owned()
+                .await
+                .expect("the semaphore of a pool is never closed");
+            let task = tokio::task::spawn_blocking(move || {
+                let _permits = (admitted, running);
+                cancel.check()?;
+                std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel))).unwrap_or_else(|_| {
+                    // The hook has logged message and place.
+                    Err(Status::internal("the server failed on this request; it has been logged"))
                 })
-                .map_err(|e| status::decode(&e))?;
-                if cancelled.load(Ordering::Relaxed) {
-                    return Err(Status::cancelled("the caller is gone"));
-                }
-                Ok(fingerprinter.finish())
-            }
+            });
+            let result = task.await;
+            drop(abandon);
+            result.unwrap_or_else(|_| Err(Status::unavailable("server is shutting down")))
         }
+    }
+
+    /// Waits until nothing runs.
+    async fn idle(&self) {
+        // Fails only on a closed semaphore, which nothing closes.
+        let _all = self.running.acquire_many(self.workers).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pool(workers: usize, queue_len: usize) -> Pool {
+        Pool::new("test", workers, queue_len, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn the_first_job_beyond_the_queue_is_refused_and_the_next_ones_run_again() {
+        let pool = pool(1, 1);
+        let (release, wait) = mpsc::channel::<()>();
+        let running = tokio::spawn(pool.run(move |_| {
+            wait.recv().ok();
+            Ok(1)
+        }));
+        while pool.running.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let queued = tokio::spawn(pool.run(|_| Ok(2)));
+        while pool.admission.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = pool.run(|_| Ok(3)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        release.send(()).unwrap();
+        assert_eq!(running.await.unwrap().unwrap(), 1);
+        assert_eq!(queued.await.unwrap().unwrap(), 2);
+        assert_eq!(pool.run(|_| Ok(4)).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_job_learns_that_its_caller_is_gone_and_keeps_its_worker_until_it_ends() {
+        let pool = pool(1, 1);
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (ended, is_ended) = tokio::sync::oneshot::channel();
+        let request = tokio::spawn(pool.run(move |cancel| {
+            started.send(()).unwrap();
+            while !cancel.is_cancelled() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ended.send(()).unwrap();
+            Ok(())
+        }));
+        is_started.await.unwrap();
+        assert_eq!(pool.running.available_permits(), 0);
+        request.abort();
+        is_ended.await.unwrap();
+        pool.idle().await;
+        assert_eq!(pool.running.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_frees_the_worker() {
+        let pool = pool(1, 0);
+        let status = pool.run::<(), _>(|_| panic!("a decoder's bug")).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert!(!status.message().contains("decoder"));
+        assert_eq!(pool.run(|_| Ok(7)).await.unwrap(), 7);
     }
 }

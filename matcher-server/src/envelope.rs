@@ -1,0 +1,200 @@
+//! What every request goes through before and after its service: admission, its deadline, the
+//! code for messages that are too large, one log line.
+//!
+//! Admission comes before the first byte of a message is read: tonic collects a message before it
+//! calls the service, so the pools of [`crate::work`] could not bound what is still arriving.
+//!
+//! tonic answers a deadline that has passed with `CANCELLED` and a message beyond the limit with
+//! `OUT_OF_RANGE`; both would send a client looking in the wrong place.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+
+use crate::config::Config;
+
+/// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
+/// first to ring answers; timers tick in milliseconds.
+const DEADLINE_LEAD: Duration = Duration::from_millis(3);
+
+/// What a request may cost; clones share one count of open requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    request_time_max: Duration,
+    message_bytes_max: usize,
+    /// One permit for each request that is being received, worked on or answered.
+    open: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            request_time_max: config.request_time_max,
+            message_bytes_max: config.message_bytes_max,
+            open: Arc::new(Semaphore::new(config.requests_open_max)),
+        }
+    }
+}
+
+/// A service in its envelope.
+#[derive(Debug, Clone)]
+pub(crate) struct Envelope<S> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S> Envelope<S> {
+    pub(crate) fn new(inner: S, limits: Limits) -> Self {
+        Self { inner, limits }
+    }
+}
+
+impl<S: NamedService> NamedService for Envelope<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Envelope<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
+        let Limits { request_time_max, message_bytes_max: bytes_max, .. } = self.limits;
+        let asked = client_timeout(request.headers());
+        let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
+        // Dropped unfinished when the client hangs up.
+        let mut line = AccessLine { path: request.uri().path().to_owned(), started, code: None };
+        let Ok(open) = Arc::clone(&self.limits.open).try_acquire_owned() else {
+            line.code = Some(Code::ResourceExhausted);
+            let text = "server is busy with other requests; try again in a moment";
+            return Box::pin(async move { Ok(Status::resource_exhausted(text).into_http()) });
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let (_open, mut line) = (open, line);
+            let limited = tokio::time::timeout(limit.saturating_sub(DEADLINE_LEAD), answer).await;
+            let response = match limited {
+                Ok(Ok(response)) => explain_size(response, bytes_max),
+                Ok(Err(never)) => match never {},
+                Err(_) => late(asked, limit).into_http(),
+            };
+            line.code = Some(code(response.headers()));
+            Ok(response)
+        })
+    }
+}
+
+fn late(asked: Option<Duration>, limit: Duration) -> Status {
+    Status::deadline_exceeded(match asked {
+        Some(asked) if asked <= limit => {
+            "the deadline of the call passed; send less audio or allow more time".to_owned()
+        }
+        _ => format!(
+            "the request took longer than the server allows ({} s); send less audio",
+            limit.as_secs()
+        ),
+    })
+}
+
+/// Says what to do about a message that is larger than the limit.
+fn explain_size(response: Response<Body>, bytes_max: usize) -> Response<Body> {
+    // Our services never answer OUT_OF_RANGE themselves.
+    if code(response.headers()) != Code::OutOfRange {
+        return response;
+    }
+    let text = format!(
+        "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint (an upload: smaller pieces), or raise message-max of the server"
+    );
+    Status::resource_exhausted(text).into_http()
+}
+
+/// The status of an answer: in the headers if it failed at once, else it is `OK` so far.
+fn code(headers: &HeaderMap) -> Code {
+    headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
+}
+
+/// Reads the header `grpc-timeout`: up to 8 digits and a unit. `None` if there is none, or if it
+/// is malformed, which the specification leaves open.
+///
+/// # Source
+///
+/// gRPC over HTTP2, section "Requests": the grammar of `Timeout`.
+fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit())
+    {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3_600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Writes the log line of one request when it ends, however it ends.
+struct AccessLine {
+    path: String,
+    started: Instant,
+    code: Option<Code>,
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        let elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        let path = &self.path;
+        match self.code {
+            Some(code) => tracing::info!(path, ?code, elapsed_ms, "request"),
+            None => tracing::info!(path, code = "hung up", elapsed_ms, "request"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_by_the_grammar() {
+        let read = |text: &str| {
+            let headers = HeaderMap::from_iter([(
+                tonic::codegen::http::HeaderName::from_static("grpc-timeout"),
+                text.parse().unwrap(),
+            )]);
+            client_timeout(&headers)
+        };
+        assert_eq!(read("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(read("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(read("99999999S"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(read("5m"), Some(Duration::from_millis(5)));
+        assert_eq!(read("6u"), Some(Duration::from_micros(6)));
+        assert_eq!(read("7n"), Some(Duration::from_nanos(7)));
+        for bad in ["", "S", "1", "1s", "100000000S", "-1S", "+1S", "1.5S"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(client_timeout(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! Receiving an upload: a header, then pieces, kept in memory while small and in a temporary
+//! file beyond that, so that slow senders hold neither a worker nor much memory.
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use earmark_proto::v1;
+use earmark_proto::v1::add_track_request::Part;
+use fingerprint_core::decode::Input;
+use tempfile::NamedTempFile;
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
+
+use crate::status;
+
+/// Uploads up to this size stay in memory; pieces of larger ones are written in blocks of it.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The limits of an upload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Most bytes of all pieces together.
+    pub(crate) bytes_max: u64,
+    /// Longest wait for the next piece.
+    pub(crate) pause_max: Duration,
+}
+
+/// A whole upload. Its temporary file is deleted when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) header: v1::AddTrackHeader,
+    pub(crate) byte_count: u64,
+    block: Vec<u8>,
+    file: Option<NamedTempFile>,
+}
+
+impl Upload {
+    /// Receives all of `stream`.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` if the messages are not one header and then data,
+    /// `RESOURCE_EXHAUSTED` beyond the limit, `DEADLINE_EXCEEDED` after too long a pause, or what
+    /// the stream ended with.
+    pub(crate) async fn receive<S>(mut stream: S, limits: Limits) -> Result<Self, Status>
+    where
+        S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
+    {
+        let header = match next_part(&mut stream, limits).await? {
+            Some(Part::Header(header)) => header,
+            Some(Part::Data(_)) | None => {
+                return Err(Status::invalid_argument("the first message must carry the header"));
+            }
+        };
+        let mut upload = Self { header, byte_count: 0, block: Vec::new(), file: None };
+        while let Some(part) = next_part(&mut stream, limits).await? {
+            let Part::Data(data) = part else {
+                return Err(Status::invalid_argument(
+                    "the header may be sent only once, as the first message",
+                ));
+            };
+            upload.take(data, limits).await?;
+        }
+        if upload.byte_count == 0 {
+            return Err(Status::invalid_argument(
+                "no data came after the header; send the audio in pieces",
+            ));
+        }
+        if upload.file.is_some() {
+            upload.flush().await?;
+        }
+        Ok(upload)
+    }
+
+    async fn take(&mut self, data: Bytes, limits: Limits) -> Result<(), Status> {
+        self.byte_count += data.len() as u64;
+        if self.byte_count > limits.bytes_max {
+            let text = format!(
+                "the upload is larger than the limit of {} bytes; split it, send its fingerprint, or raise upload-max of the server",
+                limits.bytes_max
+            );
+            return Err(Status::resource_exhausted(text));
+        }
+        if self.block.len() + data.len() > BLOCK_BYTES {
+            self.flush().await?;
+        }
+        self.block.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Moves the block to the file. Disks can stall, so off the async threads.
+    async fn flush(&mut self) -> Result<(), Status> {
+        let (file, block) = (self.file.take(), std::mem::take(&mut self.block));
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = file.map_or_else(NamedTempFile::new, Ok)?;
+            file.write_all(&block)?;
+            Ok(file)
+        });
+        let written = written.await.map_err(|_| Status::unavailable("server is shutting down"))?;
+        self.file = Some(written.map_err(|error| status::from_io("spooling an upload", &error))?);
+        Ok(())
+    }
+
+    /// All bytes of an upload of at most `bytes_max` bytes.
+    pub(crate) fn read(&self, bytes_max: usize) -> Result<Vec<u8>, Status> {
+        if self.byte_count > bytes_max as u64 {
+            let text = format!("the fingerprint is larger than the limit of {bytes_max} bytes");
+            return Err(Status::resource_exhausted(text));
+        }
+        match &self.file {
+            None => Ok(self.block.clone()),
+            Some(file) => std::fs::read(file.path())
+                .map_err(|error| status::from_io("reading a spooled upload", &error)),
+        }
+    }
+
+    /// As input of the decoder.
+    pub(crate) fn input(&self) -> Input<'_> {
+        match &self.file {
+            None => Input::Bytes(&self.block),
+            Some(file) => Input::Path(file.path()),
+        }
+    }
+}
+
+/// The next part; `None` at the end of the stream.
+async fn next_part<S>(stream: &mut S, limits: Limits) -> Result<Option<Part>, Status>
+where
+    S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
+{
+    let message = tokio::time::timeout(limits.pause_max, stream.next()).await.map_err(|_| {
+        let text = format!("no data for {} s; send the upload again", limits.pause_max.as_secs());
+        Status::deadline_exceeded(text)
+    })?;
+    let Some(message) = message.transpose()? else { return Ok(None) };
+    let part = message
+        .part
+        .ok_or_else(|| Status::invalid_argument("a message has no part; send a header or data"))?;
+    Ok(Some(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { bytes_max: 3 << 20, pause_max: Duration::from_secs(5) };
+
+    fn header() -> Part {
+        Part::Header(v1::AddTrackHeader::default())
+    }
+
+    fn data(len: usize) -> Part {
+        Part::Data(Bytes::from(vec![7; len]))
+    }
+
+    async fn receive(parts: Vec<Part>) -> Result<Upload, Status> {
+        let messages = parts.into_iter().map(|part| Ok(v1::AddTrackRequest { part: Some(part) }));
+        Upload::receive(tokio_stream::iter(messages), LIMITS).await
+    }
+
+    #[tokio::test]
+    async fn uploads_of_any_size_arrive_whole() {
+        for sizes in [
+            vec![1],
+            vec![BLOCK_BYTES],
+            vec![BLOCK_BYTES, 1],
+            vec![BLOCK_BYTES + 1],
+            vec![3, 0, BLOCK_BYTES, 5, BLOCK_BYTES - 1],
+            vec![3 << 20],
+        ] {
+            let total: usize = sizes.iter().sum();
+            let parts = [header()].into_iter().chain(sizes.iter().map(|len| data(*len)));
+            let upload = receive(parts.collect()).await.unwrap();
+            assert_eq!(upload.read(total).unwrap(), vec![7; total], "{sizes:?}");
+            assert_eq!(upload.file.is_none(), total <= BLOCK_BYTES, "{sizes:?}");
+            assert_eq!(upload.read(total - 1).unwrap_err().code(), Code::ResourceExhausted);
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_is_not_one_header_and_then_data_is_refused() {
+        for parts in [
+            vec![],
+            vec![header()],
+            vec![header(), data(0)],
+            vec![data(1)],
+            vec![header(), header()],
+            vec![header(), data(1), header()],
+        ] {
+            assert_eq!(receive(parts).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let beyond = vec![header(), data(3 << 20), data(1)];
+        assert_eq!(receive(beyond).await.unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_stops_is_not_waited_for() {
+        let stalled = tokio_stream::iter([Ok(v1::AddTrackRequest { part: Some(header()) })])
+            .chain(tokio_stream::pending());
+        let limits = Limits { pause_max: Duration::from_millis(20), ..LIMITS };
+        let status = Upload::receive(Box::pin(stalled), limits).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+}
