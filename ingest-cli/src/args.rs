@@ -1,105 +1,374 @@
-//! The command line: what can be said, and what `--help` answers.
+//! The command line: what can be asked, with the exit codes and the JSON contract in `--help`.
+//!
+//! Only declarations and their checks live here; each command has a module of its own.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::{Result, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fingerprint_core::matching::SpeedSearch;
+use fingerprint_core::units::TrackId;
 
-/// Recognise recordings: ingest a catalog, match clips against it.
+/// Environment variable that stands in for `--index`.
+pub(crate) const INDEX_ENV: &str = "EARMARK_INDEX";
+/// Environment variable that stands in for `--server`.
+pub(crate) const SERVER_ENV: &str = "EARMARK_SERVER";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  match    0 something matched, 1 nothing matched, 2 an error (as grep)
+  ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
+  tracks   0 done, 1 a track was not there, 2 an error
+  others   0 done, 2 an error
+
+Environment:
+  EARMARK_INDEX    folder of the index, where neither --index nor --server is given
+  EARMARK_SERVER   URL of earmark-server, likewise
+  EARMARK_LOG      what is logged to standard error, e.g. debug (default: own warnings)";
+
+const MATCH_HELP: &str = "\
+Exit codes: 0 something matched, 1 nothing matched, 2 an error (as grep).
+
+JSON (--format json): one object a line, in the order of the arguments:
+  query        path as given; - is standard input
+  duration_s   length of the decoded clip in seconds; null after an error
+  elapsed_ms   time from reading the file to the answer
+  status       matched, no_match, too_short, silent or error
+  matches      best first; empty unless status is matched. Each one:
+    track_id, title, artist, isrc
+    score                the higher the surer, in nats
+    confidence           0 to 1
+    e_value              accidental matches this good to be expected in this index
+    query_start_s, query_end_s            where in the clip
+    reference_start_s, reference_end_s    where in the track
+    reference_offset_s   track time at clip time 0; may be negative
+    speed                track seconds in one clip second: 1 is unchanged, 1.05 is 5 % faster
+    pitch                clip frequency over track frequency: 1 is unchanged, 1.0595 a semitone up
+  error        text if status is error, otherwise null
+What is not known or not computed is null. CSV has one row a match, and one row with empty match
+columns for a clip without any.";
+
+const INGEST_HELP: &str = "\
+Exit codes: 0 every file is in the catalog, 2 something failed, 130 interrupted.
+
+A manifest is a .csv (or .tsv) file with a header line, or a .jsonl file with one object a line.
+Only path is required; relative paths start at the manifest's folder. track_id, title, artist,
+album and isrc are taken as such, all further columns are kept as attributes. Tags of the file
+fill what the manifest leaves out. Without track_id the id derives from the decoded audio.
+
+Interrupted or failed jobs: run the same command again. A journal remembers which files the
+catalog has taken; those that have not changed since are not read again (--force reads them).";
+
+/// Audio fingerprinting: ingest a catalog of recordings and match clips against it.
 #[derive(Debug, Parser)]
-#[command(name = "earmark", version, after_help = EXIT_CODES)]
+#[command(name = "earmark", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done (match: something matched), 1 nothing matched, \
-    2 an error (ingest: also if any file failed).";
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add recordings to an index, which is made if there is none.
+    /// Add recordings to the catalog: files, folders or a manifest
     Ingest(IngestArgs),
-    /// Say which recordings of an index are in the given clips, and where.
+    /// Find out which tracks of the catalog are in audio or video files
     Match(MatchArgs),
-    /// List, show or remove tracks.
+    /// List, show and remove tracks
     #[command(subcommand)]
     Tracks(TracksCommand),
-    /// Sizes and counts of an index.
-    Stats(IndexArgs),
-    /// Print a completion script for a shell.
+    /// Show sizes and counts of the catalog
+    Stats(StatsArgs),
+    /// Print a completion script for a shell
     Completions {
-        /// The shell.
+        /// The shell
+        #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff).
-    Man,
+    /// Print the manual page (read it with: earmark man | man -l -)
+    Man {
+        /// Write the pages of all commands into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Which catalog: an index of this machine, or a server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TargetArgs {
+    /// Folder of the index on this machine [env: EARMARK_INDEX]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    pub(crate) index: Option<PathBuf>,
+    /// Address of earmark-server, e.g. http://127.0.0.1:50051 [env: EARMARK_SERVER]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Longest wait for one answer of the server
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// The catalog to work on, after flags and environment were weighed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An index of this machine.
+    Index(PathBuf),
+    /// A server, and the longest wait for one answer.
+    Server { url: String, timeout: Duration },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct IndexArgs {
-    /// Folder of the index.
-    #[arg(long, env = "EARMARK_INDEX", value_name = "DIR")]
-    pub(crate) index: PathBuf,
-}
-
-#[derive(Debug, Args)]
+#[command(after_help = INGEST_HELP)]
 pub(crate) struct IngestArgs {
-    /// Audio files, and folders that are searched for them (ignore files are honoured).
-    #[arg(required_unless_present = "manifest")]
+    /// Files, and folders that are searched through (ignore files are honoured)
+    #[arg(value_name = "PATH", required_unless_present = "manifest")]
     pub(crate) paths: Vec<PathBuf>,
-    /// A .csv or .jsonl file with the column `path` (relative to the manifest's folder) and
-    /// optionally track_id, title, artist, album, isrc; further columns are kept as attributes.
+    /// List of recordings with their metadata, .csv or .jsonl
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Write one row a file to this CSV file.
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Write one row a file, in the order in which they are listed: path, status, track_id,
+    /// duplicate_of, duration_s, elapsed_ms, detail
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) index: IndexArgs,
+    /// Files decoded at the same time [default: number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Read all files again, also those that the journal knows
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Where to remember what is done [default: beside the index: DIR.journal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Send the files to the server instead of their fingerprints
+    #[arg(long)]
+    pub(crate) send_audio: bool,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = MATCH_HELP)]
 pub(crate) struct MatchArgs {
-    /// Clips; `-` reads standard input.
-    #[arg(required = true)]
+    /// Audio or video files; - is standard input
+    #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) index: IndexArgs,
-    /// How to print: human, json (one object a line, in the order of the arguments) or csv.
+    pub(crate) target: TargetArgs,
+    /// How to print the answer
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
-    /// Most matches a clip.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    pub(crate) max_matches: usize,
-    /// Least confidence of a match, 0 to 1.
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    /// Most matches reported for a file
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) max_matches: u16,
+    /// Least confidence of a reported match, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = parse_probability)]
     pub(crate) min_confidence: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Human,
-    Json,
-    Csv,
+    /// Whether to search for tracks of changed speed, tempo or pitch
+    #[arg(long, value_enum, default_value_t = SpeedSearchArg::Auto)]
+    pub(crate) speed_search: SpeedSearchArg,
+    /// Files worked on at the same time [default: number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Send the files to the server instead of their fingerprints
+    #[arg(long)]
+    pub(crate) send_audio: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TracksCommand {
-    /// Print the ids of all tracks, one JSON object a line.
-    List(IndexArgs),
-    /// Print all that is stored about a track, as JSON.
+    /// List the tracks, ordered by id
+    List {
+        #[command(flatten)]
+        target: TargetArgs,
+        /// How to print the tracks
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+        /// Most tracks printed; all without it
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Show everything that is stored about tracks
     Show {
-        /// Its id.
-        track_id: String,
+        /// Ids of the tracks
+        #[arg(value_name = "TRACK_ID", required = true, value_parser = track_id_parser())]
+        ids: Vec<TrackId>,
         #[command(flatten)]
-        index: IndexArgs,
+        target: TargetArgs,
+        /// How to print the tracks
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
     },
-    /// Remove tracks; they never answer again.
+    /// Remove tracks
     Remove {
-        /// Their ids.
-        #[arg(required = true)]
-        track_ids: Vec<String>,
+        /// Ids of the tracks
+        #[arg(value_name = "TRACK_ID", required = true, value_parser = track_id_parser())]
+        ids: Vec<TrackId>,
         #[command(flatten)]
-        index: IndexArgs,
+        target: TargetArgs,
+        /// How to print what was removed
+        #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+        format: TextFormat,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// How to print the figures
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
+}
+
+/// Whether tracks of changed speed, tempo or pitch are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SpeedSearchArg {
+    /// Unchanged tracks only
+    Off,
+    /// Where no unchanged track is found beyond doubt
+    Auto,
+    /// Everywhere: also changed tracks under unchanged ones
+    Full,
+}
+
+impl From<SpeedSearchArg> for SpeedSearch {
+    fn from(arg: SpeedSearchArg) -> Self {
+        match arg {
+            SpeedSearchArg::Off => Self::Off,
+            SpeedSearchArg::Auto => Self::Auto,
+            SpeedSearchArg::Full => Self::Full,
+        }
+    }
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables to be read
+    Human,
+    /// One JSON object a line
+    Json,
+    /// Comma-separated values with a header line
+    Csv,
+}
+
+/// How a single result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    /// Text to be read
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl TargetArgs {
+    /// Weighs flags and environment: a flag beats every variable.
+    ///
+    /// # Errors
+    ///
+    /// If nothing says which catalog is meant, or the environment names two.
+    pub(crate) fn resolve(&self) -> Result<Target> {
+        self.resolve_with(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    fn resolve_with(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Target> {
+        let server = |url: String| Target::Server { url, timeout: self.timeout };
+        match (&self.index, &self.server) {
+            (Some(dir), _) => return Ok(Target::Index(dir.clone())),
+            (None, Some(url)) => return Ok(server(url.clone())),
+            (None, None) => {}
+        }
+        match (env(INDEX_ENV), env(SERVER_ENV)) {
+            (Some(_), Some(_)) => bail!(
+                "both {INDEX_ENV} and {SERVER_ENV} are set; unset one, or give --index or --server"
+            ),
+            (Some(dir), None) => Ok(Target::Index(dir.into())),
+            (None, Some(url)) => match url.into_string() {
+                Ok(url) => Ok(server(url)),
+                Err(_) => bail!("{SERVER_ENV} is not valid UTF-8; set it to a URL"),
+            },
+            (None, None) => bail!("which catalog? give --index DIR or --server URL"),
+        }
+    }
+}
+
+impl Target {
+    /// Refuses `--send-audio` where there is nothing to send to.
+    ///
+    /// # Errors
+    ///
+    /// If audio shall be sent, but the catalog is an index of this machine.
+    pub(crate) fn check_send_audio(&self, send_audio: bool) -> Result<()> {
+        match self {
+            Self::Index(_) if send_audio => bail!("--send-audio needs --server URL"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn parse_probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".into()) }
+}
+
+fn track_id_parser() -> impl TypedValueParser<Value = TrackId> {
+    OsStringValueParser::new().try_map(|id| match id.into_string() {
+        Ok(id) => TrackId::new(id).map_err(|e| e.to_string()),
+        Err(_) => Err("track ids are UTF-8".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(index: Option<&str>, server: Option<&str>) -> TargetArgs {
+        TargetArgs {
+            index: index.map(PathBuf::from),
+            server: server.map(str::to_owned),
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn declarations_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_beats_every_variable() {
+        let both = |_: &str| Some(OsString::from("from-env"));
+        let index = target(Some("dir"), None).resolve_with(both).unwrap();
+        assert_eq!(index, Target::Index("dir".into()));
+        let server = target(None, Some("http://a")).resolve_with(both).unwrap();
+        assert!(matches!(server, Target::Server { url, .. } if url == "http://a"));
+    }
+
+    #[test]
+    fn one_variable_is_enough_and_two_are_an_error() {
+        let only = |wanted: &'static str| {
+            move |name: &str| (name == wanted).then(|| OsString::from("from-env"))
+        };
+        let none = target(None, None);
+        assert_eq!(none.resolve_with(only(INDEX_ENV)).unwrap(), Target::Index("from-env".into()));
+        assert!(matches!(none.resolve_with(only(SERVER_ENV)).unwrap(), Target::Server { .. }));
+        let both = none.resolve_with(|_| Some("x".into())).unwrap_err();
+        assert!(both.to_string().contains("unset one"), "{both}");
+        let neither = none.resolve_with(|_| None).unwrap_err();
+        assert!(neither.to_string().contains("--index DIR"), "{neither}");
+    }
+
+    #[test]
+    fn probabilities_are_checked_at_both_ends() {
+        assert_eq!(parse_probability("0"), Ok(0.0));
+        assert_eq!(parse_probability("1"), Ok(1.0));
+        for bad in ["-0.1", "1.0001", "NaN", "x", ""] {
+            assert!(parse_probability(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,204 +1,216 @@
-//! `earmark ingest`: workers decode and fingerprint, one writer adds in batches.
+//! `earmark ingest`: many files in, tracks in the catalog out.
+//!
+//! ```text
+//! manifest, walk ─▶ bounded queue ─▶ workers: journal, tags, decode ─▶ bounded queue ─▶ writer
+//! ```
+//!
+//! One feeder, a worker for each processor, one writer. The writer takes the files in the order in
+//! which they were listed, so that the result does not depend on which was decoded faster; the
+//! feeder is at most [`AHEAD_PER_JOB`] files a worker ahead of it. So memory does not grow with the
+//! catalog; what does is what the journal and the claims know (about 300 bytes a file). A file that fails is a row of the report and never the end of the job.
 
-use std::collections::BTreeMap;
+mod claims;
+mod item;
+mod journal;
+mod manifest;
+mod tags;
+mod walk;
+mod work;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
-use anyhow::Context;
-use crossbeam_channel::{Receiver, bounded};
-use fingerprint_core::decode::{DecodeOptions, Input};
-use fingerprint_core::fingerprint::Fingerprint;
-use fingerprint_core::index::{Added, Change, Index, NewTrack, RocksIndex};
-use fingerprint_core::params::Params;
-use fingerprint_core::units::TrackId;
-use serde::Serialize;
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Sender, bounded};
 
-use crate::args::IngestArgs;
-use crate::manifest::{self, Item};
-use crate::report::{json, note};
+use crate::args::{IngestArgs, Target};
+use crate::catalog::{self, Access, Catalog};
+use crate::interrupt::{self, Stop};
+use crate::match_cmd::job_count;
+use crate::report;
+use crate::report::progress::Progress;
+use crate::report::summary;
+use claims::Claims;
+use item::{Entry, Flow, Visit};
+use journal::Journal;
+use manifest::Manifest;
+use work::Worker;
+use write::Writer;
 
-/// Tracks that one synced write covers.
-const BATCH_LEN: usize = 32;
+/// Files that each worker may be ahead of the writer: enough that the others go on while one reads
+/// a recording sixteen times as long as the rest.
+const AHEAD_PER_JOB: usize = 16;
+/// Exit code if a file failed.
+const EXIT_FAILED: u8 = 2;
 
-/// One row of `--report`.
-#[derive(Debug, Serialize)]
-struct Row {
-    path: String,
-    track_id: String,
-    status: &'static str,
-    duration_s: f64,
-    duplicate_of: String,
-    error: String,
-}
-
-/// What is printed at the end.
-#[derive(Debug, Default, Serialize)]
-struct Summary {
-    files: usize,
-    added: u64,
-    replaced: u64,
-    updated: u64,
-    unchanged: u64,
-    duplicates: u64,
-    failed: u64,
-    audio_s: f64,
-    elapsed_s: f64,
-}
-
-type Done = (Item, Result<Fingerprint, String>);
-
-/// Runs the command; true if no file failed.
-pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<bool> {
-    let started = Instant::now();
-    let mut items = manifest::walk(&args.paths)?;
-    if let Some(path) = &args.manifest {
-        items.extend(manifest::read(path)?);
+/// Runs the command and gives its exit code.
+pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
+    let target = args.target.resolve()?;
+    target.check_send_audio(args.send_audio)?;
+    // A manifest that cannot be read at all is found out before anything is made.
+    let manifest = args.manifest.as_deref().map(Manifest::open).transpose()?;
+    let sources = Sources { paths: args.paths.clone(), manifest };
+    let catalog = catalog::open(&target, Access::Create, "ingest")?;
+    let journal = open_journal(args, &target)?;
+    let progress = Arc::new(Progress::new());
+    let stop = Arc::new(Stop::default());
+    let shown = Arc::clone(&progress);
+    interrupt::watch(&stop, move || {
+        shown.note("stopping: files in hand are finished; once more stops at once");
+    })?;
+    let mut writer = Writer::new(&*catalog, &journal, &progress, args.report.as_deref())?;
+    let jobs = job_count(args.jobs);
+    let written = ingest_all(&sources, &*catalog, &journal, &mut writer, args, jobs, &stop);
+    progress.finish();
+    // An interrupted job shall end now; the run that completes it compacts.
+    if written.is_ok() && !stop.is_requested() && is_worth_compacting(&*catalog, &writer)? {
+        catalog.compact()?;
     }
-    let params = Params::default();
-    let index = RocksIndex::create_or_open(&args.index.index, &params)?;
-    let mut writer = Writer::new(&index, items.len(), args)?;
+    let mut summary = writer.finish()?;
+    summary.interrupted = stop.exit_code().is_some();
+    summary::print(&summary, args.format)?;
+    written?;
+    Ok(match stop.exit_code() {
+        Some(code) => code,
+        None if summary.failed > 0 => EXIT_FAILED,
+        None => 0,
+    })
+}
+
+/// True if much of the catalog was written. Compaction rewrites all of it, which a few new tracks
+/// in a large catalog are not worth: the store compacts bit by bit anyway.
+fn is_worth_compacting(catalog: &dyn Catalog, writer: &Writer<'_>) -> Result<bool> {
+    let written = writer.written_count();
+    Ok(written > 0 && written.saturating_mul(10) >= catalog.stats()?.index.track_count)
+}
+
+/// Everything that is to be ingested; can be gone through more than once.
+struct Sources {
+    paths: Vec<PathBuf>,
+    manifest: Option<Manifest>,
+}
+
+impl Sources {
+    fn visit(&self, visit: Visit<'_>) {
+        // The manifest first: of a file that is in both, its entry is the one that says something.
+        if let Some(manifest) = &self.manifest
+            && manifest.visit(visit).is_break()
+        {
+            return;
+        }
+        // The flow is of no more interest: this is the last source.
+        let _: Flow = walk::walk(&self.paths, visit);
+    }
+}
+
+/// The journal. One that was asked for must be there; without the usual one a job can do.
+fn open_journal(args: &IngestArgs, target: &Target) -> Result<Journal> {
+    match journal_path(args, target).and_then(|path| Journal::open(&path)) {
+        Err(error) if args.journal.is_none() => {
+            report::note(&format!("{error:#}; going on without it"));
+            Ok(Journal::default())
+        }
+        journal => journal,
+    }
+}
+
+/// Feeder, workers and writer until all is done or a stop is requested.
+fn ingest_all(
+    sources: &Sources,
+    catalog: &dyn Catalog,
+    journal: &Journal,
+    writer: &mut Writer<'_>,
+    args: &IngestArgs,
+    jobs: usize,
+    stop: &Stop,
+) -> Result<()> {
+    let worker = Worker::new(catalog, journal, args.force, args.send_audio);
+    let progress = writer.progress();
     thread::scope(|scope| {
-        // Both queues are short: memory stays bounded however fast either side is.
-        let (to_workers, work) = bounded::<Item>(8);
-        let (done, results) = bounded::<Done>(8);
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            let (work, done) = (work.clone(), done.clone());
+        let (to_workers, entries) = bounded::<(u64, Entry)>(jobs);
+        // Holds a token for each file between feeder and writer.
+        let (tokens, returned) = bounded(jobs * AHEAD_PER_JOB);
+        let (to_writer, results) = bounded(jobs);
+        for _ in 0..jobs {
+            let (entries, to_writer, worker) = (entries.clone(), to_writer.clone(), &worker);
             scope.spawn(move || {
-                for item in work {
-                    let result = fingerprint(&item, &params);
-                    if done.send((item, result)).is_err() {
+                for (place, entry) in entries {
+                    // What was queued before a stop is left for the next run.
+                    if stop.is_requested() || to_writer.send((place, worker.work(entry))).is_err() {
                         break;
                     }
                 }
             });
         }
-        drop((work, done));
-        scope.spawn(move || items.into_iter().all(|item| to_workers.send(item).is_ok()));
-        writer.drain(&results)
-    })?;
-    writer.finish(started)
+        drop((entries, to_writer));
+        scope.spawn(move || feed(sources, &tokens, &to_workers, stop));
+        if progress.wants_total() {
+            scope.spawn(move || count(sources, progress, stop));
+        }
+        // It owns the other end of the tokens, so that the feeder ends with it.
+        writer.drain(&results, returned).inspect_err(|_| stop.fail())
+    })
 }
 
-fn fingerprint(item: &Item, params: &Params) -> Result<Fingerprint, String> {
-    let input = Input::Path(&item.path);
-    match Fingerprint::from_audio(input, &DecodeOptions::default(), params) {
-        Ok((fingerprint, _)) => Ok(fingerprint),
-        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
-    }
+/// Hands out what is to be done, as fast as it is taken.
+fn feed(sources: &Sources, tokens: &Sender<()>, to_workers: &Sender<(u64, Entry)>, stop: &Stop) {
+    let mut claims = Claims::default();
+    let mut place = 0;
+    sources.visit(&mut |entry| {
+        let entry = claims.check(entry);
+        if tokens.send(()).is_err()
+            || stop.is_requested()
+            || to_workers.send((place, entry)).is_err()
+        {
+            return Flow::Break(());
+        }
+        place += 1;
+        Flow::Continue(())
+    });
 }
 
-/// Collects fingerprints into batches and keeps the books.
-struct Writer<'a> {
-    index: &'a RocksIndex,
-    batch: Vec<(Item, NewTrack)>,
-    summary: Summary,
-    done: usize,
-    report: Option<csv::Writer<std::fs::File>>,
+/// Goes through the sources a second time, ahead of the workers, so that the progress bar knows
+/// its end without a list of all files in memory.
+fn count(sources: &Sources, progress: &Progress, stop: &Stop) {
+    let mut total = 0;
+    sources.visit(&mut |_| {
+        total += 1;
+        if stop.is_requested() { Flow::Break(()) } else { Flow::Continue(()) }
+    });
+    progress.set_total(total);
 }
 
-impl<'a> Writer<'a> {
-    fn new(index: &'a RocksIndex, files: usize, args: &IngestArgs) -> anyhow::Result<Self> {
-        let report = args.report.as_ref().map(|path| {
-            csv::Writer::from_path(path)
-                .with_context(|| format!("{}: could not be written", path.display()))
-        });
-        let summary = Summary { files, ..Summary::default() };
-        Ok(Self { index, batch: Vec::new(), summary, done: 0, report: report.transpose()? })
+/// The journal that belongs to a catalog: beside the index folder (RocksDB owns what is inside),
+/// or in the user's state folder for a server.
+fn journal_path(args: &IngestArgs, target: &Target) -> Result<PathBuf> {
+    if let Some(path) = &args.journal {
+        return Ok(path.clone());
     }
-
-    fn drain(&mut self, results: &Receiver<Done>) -> anyhow::Result<()> {
-        for (item, result) in results {
-            self.done += 1;
-            match result {
-                Ok(fingerprint) => self.take(item, fingerprint)?,
-                Err(error) => {
-                    note(&format!("[{}/{}] failed: {error}", self.done, self.summary.files));
-                    self.summary.failed += 1;
-                    self.row(&item, "", "failed", 0.0, &[], &error)?;
-                }
-            }
+    match target {
+        Target::Index(dir) => {
+            // Links and `..` are resolved, so that the same index finds the same journal.
+            let dir = dir.canonicalize().with_context(|| format!("index {}", dir.display()))?;
+            let Some(name) = dir.file_name() else {
+                bail!("index {} has no name; say where with --journal FILE", dir.display())
+            };
+            let mut name = name.to_owned();
+            name.push(".journal");
+            Ok(dir.with_file_name(name))
         }
-        self.flush()
-    }
-
-    fn take(&mut self, item: Item, fingerprint: Fingerprint) -> anyhow::Result<()> {
-        let id = item.track_id.clone();
-        let id = id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
-        // One batch must not name a track twice.
-        if self.batch.len() == BATCH_LEN || self.batch.iter().any(|(_, track)| track.id == id) {
-            self.flush()?;
+        Target::Server { url, .. } => {
+            let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+            let state = folder("XDG_STATE_HOME").map(PathBuf::from);
+            let home = || folder("HOME").map(|home| Path::new(&home).join(".local/state"));
+            let Some(state) = state.or_else(home) else {
+                bail!("neither XDG_STATE_HOME nor HOME is set; say where with --journal FILE")
+            };
+            let authority = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            let name: String =
+                authority.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+            Ok(state.join("earmark").join(format!("{name}.journal")))
         }
-        let metadata = item.metadata.clone();
-        self.batch.push((item, NewTrack { id, metadata, fingerprint }));
-        Ok(())
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        let (items, tracks): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
-        let added = self.index.add(&tracks)?;
-        for ((item, track), added) in items.iter().zip(&tracks).zip(added) {
-            self.count(item, track, &added)?;
-        }
-        if !items.is_empty() {
-            note(&format!(
-                "[{}/{}] {:.0} s of audio",
-                self.done, self.summary.files, self.summary.audio_s
-            ));
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, item: &Item, track: &NewTrack, added: &Added) -> anyhow::Result<()> {
-        let summary = &mut self.summary;
-        let (counter, status) = match added.change {
-            Change::Inserted => (&mut summary.added, "added"),
-            Change::Replaced => (&mut summary.replaced, "replaced"),
-            Change::MetadataUpdated => (&mut summary.updated, "updated"),
-            Change::Unchanged => (&mut summary.unchanged, "unchanged"),
-        };
-        *counter += 1;
-        summary.duplicates += u64::from(!added.duplicate_of.is_empty());
-        let duration_s = track.fingerprint.duration_s();
-        summary.audio_s += duration_s;
-        if let Some(other) = added.duplicate_of.first() {
-            note(&format!("{}: same audio as track {other}", item.path.display()));
-        }
-        self.row(item, track.id.as_str(), status, duration_s, &added.duplicate_of, "")
-    }
-
-    fn row(
-        &mut self,
-        item: &Item,
-        track_id: &str,
-        status: &'static str,
-        duration_s: f64,
-        duplicate_of: &[TrackId],
-        error: &str,
-    ) -> anyhow::Result<()> {
-        let Some(report) = &mut self.report else { return Ok(()) };
-        let duplicates: Vec<_> = duplicate_of.iter().map(TrackId::as_str).collect();
-        report.serialize(Row {
-            path: item.path.display().to_string(),
-            track_id: track_id.to_owned(),
-            status,
-            duration_s,
-            duplicate_of: duplicates.join(" "),
-            error: error.to_owned(),
-        })?;
-        Ok(())
-    }
-
-    fn finish(mut self, started: Instant) -> anyhow::Result<bool> {
-        if let Some(report) = &mut self.report {
-            report.flush()?;
-        }
-        if self.summary.added + self.summary.replaced > 0 {
-            self.index.compact()?;
-        }
-        self.summary.elapsed_s = started.elapsed().as_secs_f64();
-        let by_name: BTreeMap<String, serde_json::Value> =
-            serde_json::from_value(serde_json::to_value(&self.summary)?)?;
-        json(&by_name)?;
-        Ok(self.summary.failed == 0)
     }
 }

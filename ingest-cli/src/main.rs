@@ -1,94 +1,78 @@
 //! `earmark`: ingest a catalog of recordings, match clips against it.
+//!
+//! ```text
+//! args ─▶ one module a command ─▶ catalog (an index of this machine, or a server)
+//!                    └──────────▶ report (the only place that prints)
+//! ```
 
 mod args;
+mod catalog;
+mod contract;
+mod guard;
 mod ingest;
-mod manifest;
-mod match_clips;
+mod interrupt;
+mod match_cmd;
 mod report;
+mod stats;
+mod tracks;
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
-use fingerprint_core::index::{Index, RocksIndex};
-use fingerprint_core::params::Params;
-use fingerprint_core::units::TrackId;
+use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, IndexArgs, TracksCommand};
-use crate::match_clips::Outcome;
+use crate::args::{Cli, Command};
 
-/// Tracks read at a time when listing.
-const PAGE_LEN: usize = 1000;
+/// What is logged without EARMARK_LOG: what decoders find odd in a file is no news to users.
+const LOG_DEFAULT: &str = "error,earmark=warn,fingerprint_core=warn";
+/// Exit code of every error.
+const EXIT_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
+    guard::install();
+    let filter =
+        EnvFilter::try_from_env("EARMARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match run(Cli::parse().command) {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
+        // Who reads our output has seen enough, as in `earmark tracks list | head`.
+        Err(error) if report::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report::note(&format!("earmark: {error:#}"));
-            ExitCode::from(2)
+            ExitCode::from(EXIT_ERROR)
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+/// Runs a command and gives its exit code.
+fn run(command: Command) -> Result<u8> {
     match command {
-        Command::Ingest(args) => {
-            return Ok(ExitCode::from(if ingest::run(&args)? { 0 } else { 2 }));
-        }
-        Command::Match(args) => {
-            return Ok(ExitCode::from(match match_clips::run(&args)? {
-                Outcome::Matched => 0,
-                Outcome::NothingMatched => 1,
-                Outcome::Failed => 2,
-            }));
-        }
-        Command::Tracks(command) => tracks(&command)?,
-        Command::Stats(args) => report::json(&open(&args)?.stats()?)?,
+        Command::Ingest(args) => ingest::run(&args),
+        Command::Match(args) => match_cmd::run(&args),
+        Command::Tracks(command) => tracks::run(&command),
+        Command::Stats(args) => stats::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut script);
+            report::raw(&script)?;
+            Ok(0)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn open(args: &IndexArgs) -> anyhow::Result<RocksIndex> {
-    Ok(RocksIndex::open(&args.index, &Params::default())?)
-}
-
-fn tracks(command: &TracksCommand) -> anyhow::Result<()> {
-    match command {
-        TracksCommand::List(args) => {
-            let index = open(args)?;
-            let mut after = None;
-            loop {
-                let page = index.tracks(after.as_ref(), PAGE_LEN)?;
-                page.iter().try_for_each(report::json)?;
-                match page.into_iter().last() {
-                    Some(last) => after = Some(last.id),
-                    None => return Ok(()),
-                }
-            }
-        }
-        TracksCommand::Show { track_id, index } => {
-            let id = TrackId::new(track_id.as_str())?;
-            let record = open(index)?.track(&id)?;
-            report::json(&record.with_context(|| format!("there is no track {id}"))?)
-        }
-        TracksCommand::Remove { track_ids, index } => {
-            let index = open(index)?;
-            let mut missing = Vec::new();
-            for id in track_ids {
-                match index.remove(&TrackId::new(id.as_str())?)? {
-                    Some(_) => report::note(&format!("removed {id}")),
-                    None => missing.push(id.as_str()),
-                }
-            }
-            if !missing.is_empty() {
-                bail!("there is no track {}", missing.join(", "));
-            }
-            Ok(())
+        Command::Man { dir } => {
+            write_manual(dir.as_deref())?;
+            Ok(0)
         }
     }
+}
+
+fn write_manual(dir: Option<&Path>) -> Result<()> {
+    let Some(dir) = dir else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+        return Ok(report::raw(&page)?);
+    };
+    clap_mangen::generate_to(Cli::command(), dir)
+        .with_context(|| format!("{}: the manual pages cannot be written", dir.display()))
 }

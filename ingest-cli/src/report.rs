@@ -1,174 +1,98 @@
-//! Everything that is printed. Standard output is data, standard error is progress.
+//! Everything that is printed: results on standard output, progress and complaints on standard
+//! error. No other module writes to either.
 //!
-//! # JSON contract
-//!
-//! `earmark match --format json` prints one [`QueryReport`] a line, in the order of the arguments.
-//! Field names, their order and their units are stable; what is not computed is null.
+//! Texts that come from files and servers (titles, file names) are shown to people only after
+//! [`printable`] has taken out what a terminal would obey.
+
+pub(crate) mod matches;
+pub(crate) mod progress;
+pub(crate) mod summary;
+pub(crate) mod tracks;
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
-use fingerprint_core::matching::{Match, MatchStatus};
+use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
-/// The answer to one clip.
-#[derive(Debug, Serialize)]
-pub(crate) struct QueryReport {
-    /// The path as given.
-    pub(crate) query: String,
-    /// Length of the clip in seconds; null if it could not be decoded.
-    pub(crate) duration_s: Option<f64>,
-    /// Decoding, fingerprint and search, in milliseconds.
-    pub(crate) elapsed_ms: f64,
-    /// `matched`, `no_match`, `too_short`, `silent` or `error`.
-    pub(crate) status: &'static str,
-    /// Best first.
-    pub(crate) matches: Vec<MatchRow>,
-    /// What went wrong, or null.
-    pub(crate) error: Option<String>,
+/// Writes bytes to standard output as they are.
+pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
 }
 
-/// One match; see [`Match`] for the meaning of the numbers.
-#[derive(Debug, Serialize)]
-pub(crate) struct MatchRow {
-    track_id: String,
-    title: Option<String>,
-    artist: Option<String>,
-    isrc: Option<String>,
-    score: f64,
-    confidence: f64,
-    e_value: Option<f64>,
-    query_start_s: f64,
-    query_end_s: f64,
-    reference_start_s: f64,
-    reference_end_s: f64,
-    reference_offset_s: f64,
-    speed: f64,
-    pitch: Option<f64>,
-}
-
-impl From<Match> for MatchRow {
-    fn from(m: Match) -> Self {
-        let milli = |x: f64| (x * 1e3).round() / 1e3;
-        Self {
-            track_id: m.track_id.to_string(),
-            title: m.metadata.title,
-            artist: m.metadata.artist,
-            isrc: m.metadata.isrc,
-            score: milli(m.score),
-            confidence: m.confidence,
-            e_value: m.e_value,
-            query_start_s: milli(m.query_start_s),
-            query_end_s: milli(m.query_end_s),
-            reference_start_s: milli(m.reference_start_s),
-            reference_end_s: milli(m.reference_end_s),
-            reference_offset_s: milli(m.reference_offset_s),
-            speed: m.speed,
-            pitch: m.pitch,
-        }
-    }
-}
-
-pub(crate) fn status_name(status: MatchStatus) -> &'static str {
-    match status {
-        MatchStatus::Matched => "matched",
-        MatchStatus::NoMatch => "no_match",
-        MatchStatus::TooShort => "too_short",
-        MatchStatus::Silent => "silent",
-    }
-}
-
-/// Prints a line of data. A reader that went away is not an error.
+/// Prints one line of results, at once, so that a program that reads them need not wait.
 pub(crate) fn line(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result,
-    }
+    raw(format!("{text}\n").as_bytes())
 }
 
-/// Prints a line of progress or a complaint.
-pub(crate) fn note(text: &str) {
-    // There is nowhere left to complain to if standard error is gone.
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// Prints any value as one line of JSON.
+/// Prints a value as one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&serde_json::to_string(value)?)?)
 }
 
-/// Prints matches as a table for people.
-pub(crate) fn human(report: &QueryReport) -> io::Result<()> {
-    let Some(length) = report.duration_s else {
-        return line(&format!("{}: {}", report.query, report.error.as_deref().unwrap_or("error")));
-    };
-    line(&format!("{} ({}): {}", report.query, clock(length), report.status.replace('_', " ")))?;
-    if report.matches.is_empty() {
-        return Ok(());
+/// Prints one line to standard error.
+pub(crate) fn note(text: &str) {
+    // If standard error is gone, there is nowhere left to complain to.
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+}
+
+/// True if `error` only means that nobody reads standard output any more.
+pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// `text` without what could move the cursor, change colours or turn the direction of writing.
+pub(crate) fn printable(text: &str) -> String {
+    let is_obeyed =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if is_obeyed(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A time as `m:ss.t` or `h:mm:ss.t`, rounded to tenths.
+pub(crate) fn clock(seconds: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` from float saturates, and the sign is taken off"
+    )]
+    let tenths = (seconds.abs() * 10.0).round() as u64;
+    let sign = if seconds < 0.0 && tenths > 0 { "-" } else { "" };
+    let (hours, minutes) = (tenths / 36_000, tenths / 600 % 60);
+    let (whole, tenth) = (tenths / 10 % 60, tenths % 10);
+    if hours > 0 {
+        format!("{sign}{hours}:{minutes:02}:{whole:02}.{tenth}")
+    } else {
+        format!("{sign}{minutes}:{whole:02}.{tenth}")
     }
+}
+
+/// A size with a binary unit, three digits.
+pub(crate) fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+/// A number with thousands set off.
+pub(crate) fn count(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+/// An empty table with a header, as wide as the terminal allows.
+fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.set_header(["title", "artist", "track id", "in the clip", "in the track", "confidence"]);
-    for m in &report.matches {
-        let range = |from, to| format!("{} – {}", clock(from), clock(to));
-        table.add_row([
-            m.title.clone().unwrap_or_default(),
-            m.artist.clone().unwrap_or_default(),
-            m.track_id.clone(),
-            range(m.query_start_s, m.query_end_s),
-            range(m.reference_start_s, m.reference_end_s),
-            format!("{:.4}", m.confidence),
-        ]);
-    }
-    line(&table.to_string())
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
 }
 
-/// Prints matches as CSV rows: `query, status` and the fields of a match.
-pub(crate) fn csv(report: &QueryReport, header: bool) -> anyhow::Result<()> {
-    const HEADER: [&str; 10] = [
-        "query",
-        "status",
-        "track_id",
-        "title",
-        "artist",
-        "score",
-        "confidence",
-        "query_start_s",
-        "query_end_s",
-        "reference_offset_s",
-    ];
+/// A record as one line of CSV, without the line end.
+fn csv_line<I: IntoIterator<Item = T>, T: AsRef<[u8]>>(record: I) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    if header {
-        writer.write_record(HEADER)?;
-    }
-    for m in &report.matches {
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        writer.write_record([
-            report.query.clone(),
-            report.status.to_owned(),
-            m.track_id.clone(),
-            text(&m.title),
-            text(&m.artist),
-            m.score.to_string(),
-            m.confidence.to_string(),
-            m.query_start_s.to_string(),
-            m.query_end_s.to_string(),
-            m.reference_offset_s.to_string(),
-        ])?;
-    }
-    if report.matches.is_empty() {
-        let mut row = vec![report.query.clone(), report.status.to_owned()];
-        row.resize(HEADER.len(), String::new());
-        writer.write_record(row)?;
-    }
-    let text = String::from_utf8(writer.into_inner()?)?;
-    if text.is_empty() { Ok(()) } else { Ok(line(text.trim_end())?) }
-}
-
-/// `m:ss.s`.
-fn clock(seconds: f64) -> String {
-    let tenths = (seconds * 10.0).round();
-    let minutes = (tenths / 600.0).trunc();
-    format!("{minutes:.0}:{:04.1}", (tenths - minutes * 600.0).abs() / 10.0)
+    writer.write_record(record)?;
+    let mut bytes = writer.into_inner()?;
+    bytes.pop();
+    Ok(String::from_utf8(bytes)?)
 }
 
 #[cfg(test)]
@@ -176,9 +100,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_rounds_before_it_splits() {
-        assert_eq!(clock(0.0), "0:00.0");
-        assert_eq!(clock(59.96), "1:00.0");
-        assert_eq!(clock(605.25), "10:05.3");
+    fn times_round_before_they_split() {
+        for (seconds, text) in [
+            (0.0, "0:00.0"),
+            (59.94, "0:59.9"),
+            (59.96, "1:00.0"),
+            (3_599.96, "1:00:00.0"),
+            (-1.5, "-0:01.5"),
+            (-0.01, "0:00.0"),
+        ] {
+            assert_eq!(clock(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        assert_eq!(printable("a\u{1b}[31mb\u{202e}c"), "a\u{fffd}[31mb\u{fffd}c");
+        assert_eq!(printable("Ä – 音"), "Ä – 音");
+    }
+
+    #[test]
+    fn csv_lines_are_quoted_where_needed() {
+        assert_eq!(csv_line(["a", "b,c", "d\"e", ""]).unwrap(), "a,\"b,c\",\"d\"\"e\",");
     }
 }

@@ -1,0 +1,123 @@
+//! Messages of `earmark.v1` → the types of the commands. The server is another party: whatever
+//! cannot be true is refused with a message that names the field.
+
+use anyhow::{Context, Result, bail};
+use earmark_proto::v1;
+use fingerprint_core::index::{Change, Metadata};
+use fingerprint_core::matching::MatchStatus;
+use fingerprint_core::units::TrackId;
+
+use super::{Answer, Stored, Track};
+
+pub(super) fn metadata(metadata: &Metadata) -> v1::Metadata {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    v1::Metadata {
+        title: text(&metadata.title),
+        artist: text(&metadata.artist),
+        album: text(&metadata.album),
+        isrc: text(&metadata.isrc),
+        attributes: metadata.attributes.clone().into_iter().collect(),
+    }
+}
+
+pub(super) fn answer(response: v1::MatchResponse) -> Result<Answer> {
+    let status = match response.status() {
+        v1::MatchStatus::Matched => MatchStatus::Matched,
+        v1::MatchStatus::NoMatch => MatchStatus::NoMatch,
+        v1::MatchStatus::TooShort => MatchStatus::TooShort,
+        v1::MatchStatus::Silent => MatchStatus::Silent,
+        v1::MatchStatus::Unspecified => {
+            bail!("the server sent the unknown match status {}", response.status)
+        }
+    };
+    let matches = response.matches.into_iter().map(Into::into).collect();
+    Ok(Answer { duration_s: response.duration_s, status, matches })
+}
+
+pub(super) fn track(track: v1::Track) -> Result<Track> {
+    let id = TrackId::new(track.track_id).context("the server sent a wrong track_id")?;
+    let known = |text: String| Some(text).filter(|text| !text.is_empty());
+    let metadata = track.metadata.unwrap_or_default();
+    let content_hash = track
+        .content_hash
+        .parse()
+        .with_context(|| format!("the server sent a wrong content_hash of track {id}"))?;
+    Ok(Track {
+        id,
+        metadata: Metadata {
+            title: known(metadata.title),
+            artist: known(metadata.artist),
+            album: known(metadata.album),
+            isrc: known(metadata.isrc),
+            attributes: metadata.attributes.into_iter().collect(),
+        },
+        duration_s: track.duration_s,
+        content_hash,
+        peak_count: track.peak_count,
+        posting_count: track.posting_count,
+        added_at_ms: track.added_at.as_ref().and_then(added_at_ms),
+    })
+}
+
+pub(super) fn stored(response: v1::AddTrackResponse) -> Result<Stored> {
+    let change = match response.change() {
+        v1::add_track_response::Change::Inserted => Change::Inserted,
+        v1::add_track_response::Change::Replaced => Change::Replaced,
+        v1::add_track_response::Change::MetadataUpdated => Change::MetadataUpdated,
+        v1::add_track_response::Change::Unchanged => Change::Unchanged,
+        v1::add_track_response::Change::Unspecified => {
+            bail!("the server sent the unknown change {}", response.change)
+        }
+    };
+    let track = track(response.track.context("the server did not say which track it stored")?)?;
+    let duplicate_of: Result<_, _> = response.duplicate_of.into_iter().map(TrackId::new).collect();
+    Ok(Stored {
+        id: track.id,
+        content_hash: track.content_hash,
+        duration_s: track.duration_s,
+        change,
+        duplicate_of: duplicate_of.context("the server sent a wrong id in duplicate_of")?,
+    })
+}
+
+fn added_at_ms(time: &prost_types::Timestamp) -> Option<u64> {
+    let seconds = u64::try_from(time.seconds).ok()?;
+    seconds.checked_mul(1000)?.checked_add(u64::try_from(time.nanos).ok()? / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent_track() -> v1::Track {
+        v1::Track { track_id: "a".into(), content_hash: "0".repeat(64), ..v1::Track::default() }
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_refused_and_named() {
+        assert!(track(sent_track()).is_ok());
+        let id = track(v1::Track { track_id: String::new(), ..sent_track() }).unwrap_err();
+        assert!(format!("{id:#}").contains("track_id"), "{id:#}");
+        let hash = track(v1::Track { content_hash: "x".into(), ..sent_track() }).unwrap_err();
+        assert!(format!("{hash:#}").contains("content_hash"), "{hash:#}");
+        assert!(answer(v1::MatchResponse::default()).is_err());
+        assert!(stored(v1::AddTrackResponse::default()).is_err());
+    }
+
+    #[test]
+    fn times_outside_the_range_are_not_known() {
+        let time = |seconds, nanos| added_at_ms(&prost_types::Timestamp { seconds, nanos });
+        assert_eq!(time(1, 999_999_999), Some(1_999));
+        assert_eq!(time(-1, 0), None);
+        assert_eq!(time(i64::MAX, 0), None);
+        assert_eq!(time(0, -1), None);
+    }
+
+    #[test]
+    fn an_empty_text_is_a_field_that_is_not_known() {
+        let sent = metadata(&Metadata { title: Some("t".into()), ..Metadata::default() });
+        assert_eq!((sent.title.as_str(), sent.artist.as_str()), ("t", ""));
+        let read = track(v1::Track { metadata: Some(sent), ..sent_track() }).unwrap();
+        assert_eq!((read.metadata.title.as_deref(), read.metadata.artist), (Some("t"), None));
+    }
+}

@@ -1,0 +1,167 @@
+//! The catalog in this process: an index folder, opened through `fingerprint-core`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::index::{Added, Index, IndexError, NewTrack, RocksIndex, TrackRecord};
+use fingerprint_core::matching::{MatchOptions, match_fingerprint};
+use fingerprint_core::params::Params;
+use fingerprint_core::units::TrackId;
+
+use super::{Access, AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
+
+/// Tracks read from the index at a time.
+const PAGE_LEN: usize = 500;
+
+/// An index folder that this process has opened.
+pub(super) struct EmbeddedCatalog {
+    index: RocksIndex,
+    params: Params,
+}
+
+impl EmbeddedCatalog {
+    pub(super) fn open(dir: &Path, access: Access, command: &str) -> Result<Self> {
+        let params = Params::default();
+        let opened = match access {
+            Access::Existing => RocksIndex::open(dir, &params),
+            Access::Create => {
+                std::fs::create_dir_all(dir)
+                    .with_context(|| format!("folder {} cannot be made", dir.display()))?;
+                RocksIndex::create_or_open(dir, &params)
+            }
+        };
+        let index = opened.map_err(|e| match e {
+            IndexError::InUse { .. } => anyhow!(
+                "{e}: earmark {command} --server http://127.0.0.1:50051 … (the address that the \
+                 server printed when it started)"
+            ),
+            e => e.into(),
+        })?;
+        Ok(Self { index, params })
+    }
+
+    /// Adds one by one, so that a track at fault does not take its neighbours with it.
+    fn add_each(&self, tracks: &[NewTrack]) -> Vec<Result<Stored, AddError>> {
+        let add = |track: &NewTrack| match self.index.add(std::slice::from_ref(track)) {
+            Ok(added) => added
+                .into_iter()
+                .next()
+                .map(|added| stored(track, added))
+                .ok_or_else(|| AddError::Catalog(anyhow!("the index gave no answer"))),
+            Err(e @ IndexError::TooLong { .. }) => Err(AddError::Track(e.into())),
+            Err(e) => Err(AddError::Catalog(e.into())),
+        };
+        tracks.iter().map(add).collect()
+    }
+}
+
+impl Catalog for EmbeddedCatalog {
+    fn add(&self, tracks: Vec<Recording>) -> Vec<Result<Stored, AddError>> {
+        let mut refused = Vec::new();
+        let mut new_tracks = Vec::with_capacity(tracks.len());
+        for (place, track) in tracks.into_iter().enumerate() {
+            match local(track.audio) {
+                Ok(fingerprint) => {
+                    let content = || TrackId::from_content(&fingerprint.content_hash);
+                    let id = track.id.unwrap_or_else(content);
+                    new_tracks.push(NewTrack { id, metadata: track.metadata, fingerprint });
+                }
+                Err(e) => refused.push((place, AddError::Track(e))),
+            }
+        }
+        let mut results = match self.index.add(&new_tracks) {
+            Ok(added) => {
+                assert_eq!(added.len(), new_tracks.len(), "one answer for each track");
+                new_tracks
+                    .iter()
+                    .zip(added)
+                    .map(|(track, added)| Ok(stored(track, added)))
+                    .collect()
+            }
+            // Nothing of the batch is stored. One by one tells who is at fault, and also takes
+            // an id that occurs twice, which a batch may not hold.
+            Err(_) => self.add_each(&new_tracks),
+        };
+        for (place, e) in refused {
+            results.insert(place, Err(e));
+        }
+        results
+    }
+
+    fn search(&self, clip: Audio, options: &MatchOptions) -> Result<Answer> {
+        let query = local(clip)?;
+        let report = match_fingerprint(&self.index, &query, options, &self.params, &|| false)?;
+        Ok(Answer {
+            duration_s: query.duration_s(),
+            status: report.status,
+            matches: report.matches.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    fn track(&self, id: &TrackId) -> Result<Option<Track>> {
+        Ok(self.index.track(id)?.map(Track::from))
+    }
+
+    fn tracks(&self, limit: u64, visit: &mut dyn FnMut(Track) -> Result<bool>) -> Result<()> {
+        let mut left = limit;
+        let mut after: Option<TrackId> = None;
+        while left > 0 {
+            let page_len = usize::try_from(left).map_or(PAGE_LEN, |left| left.min(PAGE_LEN));
+            let page = self.index.tracks(after.as_ref(), page_len)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            left = left.saturating_sub(page.len() as u64);
+            for record in page {
+                if !visit(record.into())? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, id: &TrackId) -> Result<bool> {
+        Ok(self.index.remove(id)?.is_some())
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(self.index.compact()?)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        Ok(Stats { index: self.index.stats()?, server_version: None })
+    }
+}
+
+impl From<TrackRecord> for Track {
+    fn from(record: TrackRecord) -> Self {
+        Self {
+            id: record.id,
+            metadata: record.metadata,
+            duration_s: record.duration_s,
+            content_hash: record.content_hash,
+            peak_count: record.peak_count,
+            posting_count: record.posting_count,
+            added_at_ms: Some(record.added_at_ms),
+        }
+    }
+}
+
+fn stored(track: &NewTrack, added: Added) -> Stored {
+    Stored {
+        id: track.id.clone(),
+        content_hash: track.fingerprint.content_hash,
+        duration_s: track.fingerprint.duration_s(),
+        change: added.change,
+        duplicate_of: added.duplicate_of,
+    }
+}
+
+/// The fingerprint of `audio`; there is no server that could make it.
+fn local(audio: Audio) -> Result<Fingerprint> {
+    match audio {
+        Audio::Fingerprint(fingerprint) => Ok(fingerprint),
+        Audio::File(_) | Audio::Bytes(_) => bail!("--send-audio needs --server URL"),
+    }
+}

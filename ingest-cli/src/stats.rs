@@ -1,0 +1,14 @@
+//! `earmark stats`: sizes and counts of the catalog.
+
+use anyhow::Result;
+
+use crate::args::StatsArgs;
+use crate::catalog::{self, Access};
+use crate::report;
+
+/// Runs the command and gives its exit code.
+pub(crate) fn run(args: &StatsArgs) -> Result<u8> {
+    let catalog = catalog::open(&args.target.resolve()?, Access::Existing, "stats")?;
+    report::tracks::print_stats(&catalog.stats()?, args.format)?;
+    Ok(0)
+}

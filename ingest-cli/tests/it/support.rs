@@ -1,0 +1,166 @@
+//! What all tests share: test audio, and a catalog to run the command on.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Tracks of `testdata/catalog.csv`.
+pub(crate) const CATALOG_LEN: usize = 12;
+
+/// A file of the repository's test audio.
+pub(crate) fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(name)
+}
+
+/// A folder of its own for a test, with an index that no other test sees.
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    /// `--index DIR` or `--server URL`.
+    place: [String; 2],
+}
+
+impl World {
+    /// With a catalog in a folder.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index").to_str().unwrap().to_owned();
+        Self { folder, place: ["--index".to_owned(), index] }
+    }
+
+    /// With the catalog of a server.
+    pub(crate) fn at(url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, place: ["--server".to_owned(), url.to_owned()] }
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts test audio into the folder.
+    pub(crate) fn copy(&self, from: &str, to: &str) -> PathBuf {
+        let to = self.path(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(testdata(from), &to).unwrap();
+        to
+    }
+
+    /// Puts a text into the folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The command with this catalog. The environment that it reads is this test's own.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = bare_command(args);
+        command.args(&self.place).env("XDG_STATE_HOME", self.path("state"));
+        command
+    }
+
+    /// Runs the command.
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        Run::new(self.command(args).output().unwrap())
+    }
+
+    /// Ingests the test catalog.
+    pub(crate) fn with_catalog(self) -> Self {
+        let run = self.run(["ingest", "--manifest", testdata("catalog.csv").to_str().unwrap()]);
+        assert_eq!(run.code, 0, "{run:?}");
+        self
+    }
+}
+
+/// The command without a catalog.
+pub(crate) fn bare_command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark"));
+    command.args(args).env_remove("EARMARK_INDEX").env_remove("EARMARK_SERVER");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    pub(crate) fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("no signal ended it"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Standard output as JSON lines.
+    pub(crate) fn json(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The counts of a summary by name.
+    pub(crate) fn counts<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
+        let summary = &self.json()[0];
+        names.map(|name| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {summary}")))
+    }
+}
+
+/// Rows of a CSV file by column name.
+pub(crate) fn csv_rows(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+/// The real server on a free port, with an index of its own.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) index: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_on(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn start_on(index: TempDir) -> Self {
+        // Cargo puts the binaries of the workspace side by side.
+        let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
+        assert!(
+            program.exists(),
+            "{} is not built; run the tests with `cargo test --workspace`",
+            program.display()
+        );
+        let mut child = Command::new(program)
+            .args(["--listen", "127.0.0.1:0", "--index"])
+            .arg(index.path())
+            .env("NO_COLOR", "1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("listening on"));
+        let line = line.expect("the server says where it listens");
+        let url = format!("http://{}", line.rsplit(' ').next().unwrap());
+        // Nobody may block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url, index }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
