@@ -38,6 +38,8 @@ const CHECKSUM_BYTES: usize = 4;
 const SILENCE_DB: f32 = -200.0;
 /// Samples beyond ±16 (24 dB above full scale) are clamped: only broken files have them.
 const SAMPLE_MAX: f32 = 16.0;
+/// Samples are hashed this many bytes at a time, which lets BLAKE3 work on several blocks at once.
+const HASH_BLOCK_BYTES: usize = 64 << 10;
 
 /// The constellation of one recording and what is needed to store or to match it.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +107,7 @@ pub struct Fingerprinter {
     rate_sample_count: u64,
     earlier_s: f64,
     clean: Vec<f32>,
+    /// Samples that are not hashed yet.
     quantised: Vec<u8>,
 }
 
@@ -136,6 +139,15 @@ impl Analysis {
         let mean = self.square_sum / self.sample_count.max(1) as f64;
         if mean > 0.0 { ((10.0 * mean.log10()) as f32).max(SILENCE_DB) } else { SILENCE_DB }
     }
+}
+
+/// A sample as 16-bit integer, rounded to the nearest (away from zero in the middle) and cut to
+/// full scale. Without `f32::round`, which is a library call on processors before SSE4.1.
+fn quantise(sample: f32) -> i16 {
+    let scaled = sample * 32_768.0;
+    #[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
+    let quantised = (scaled + 0.5_f32.copysign(scaled)) as i16;
+    quantised
 }
 
 impl Fingerprinter {
@@ -170,18 +182,16 @@ impl Fingerprinter {
             let fresh = Resampler::new(rate_hz)?;
             self.end_rate();
             self.resampler = Some(fresh);
+            self.hash_quantised();
             self.hasher.update(&rate_hz.to_be_bytes());
         }
         let tame = |x: &f32| if x.is_finite() { x.clamp(-SAMPLE_MAX, SAMPLE_MAX) } else { 0.0 };
         self.clean.clear();
         self.clean.extend(samples.iter().map(tame));
-        self.quantised.clear();
-        for x in &self.clean {
-            #[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
-            let quantised = (x * 32_768.0).round() as i16;
-            self.quantised.extend_from_slice(&quantised.to_be_bytes());
+        self.quantised.extend(self.clean.iter().flat_map(|x| quantise(*x).to_be_bytes()));
+        if self.quantised.len() >= HASH_BLOCK_BYTES {
+            self.hash_quantised();
         }
-        self.hasher.update(&self.quantised);
         self.rate_sample_count += samples.len() as u64;
         if let Some(resampler) = &mut self.resampler {
             resampler.push(&self.clean, &mut |samples| self.analysis.push(samples));
@@ -200,6 +210,7 @@ impl Fingerprinter {
     #[must_use]
     pub fn finish(mut self) -> Fingerprint {
         self.end_rate();
+        self.hash_quantised();
         let level_db = self.analysis.level_db();
         let mut peaks = self.analysis.peaks;
         self.analysis.picker.finish(&mut peaks);
@@ -213,6 +224,11 @@ impl Fingerprinter {
         let duration_ms = (self.earlier_s * 1e3).round() as u64;
         let content_hash = ContentHash(*self.hasher.finalize().as_bytes());
         Fingerprint { duration_ms, content_hash, level_db, peaks }
+    }
+
+    fn hash_quantised(&mut self) {
+        self.hasher.update(&self.quantised);
+        self.quantised.clear();
     }
 
     /// Drains the resampler of the rate that ends here.

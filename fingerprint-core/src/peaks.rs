@@ -77,6 +77,8 @@ pub struct PeakPicker {
     previous: Vec<f32>,
     current: Vec<f32>,
     frames_pushed: u32,
+    /// For each bin of the band whether it is a local maximum; kept for its memory.
+    is_maximum: Vec<bool>,
     /// Candidates by frame: one neighbourhood around the frame to be ranked next.
     candidates: VecDeque<Vec<Candidate>>,
     /// Place of the frame to be ranked next in `candidates`.
@@ -102,6 +104,7 @@ impl PeakPicker {
             previous: Vec::new(),
             current: Vec::new(),
             frames_pushed: 0,
+            is_maximum: Vec::new(),
             candidates: VecDeque::new(),
             next_ranked: 0,
         }
@@ -135,27 +138,44 @@ impl PeakPicker {
 
     /// Finds the local maxima of the current frame, now that the one behind it is known.
     fn find_candidates(&mut self, next: &[f32]) {
-        let (previous, current) = (&self.previous, &self.current);
-        let mut found = Vec::new();
-        for bin in self.band.clone() {
-            let power = current[bin];
-            // Equal neighbours occur in synthetic audio: the lower bin and the earlier frame win.
-            if power <= self.floor_power
-                || power <= current[bin - 1]
-                || power < current[bin + 1]
-                || power <= current[bin - 2]
-                || power < current[bin + 2]
-            {
-                continue;
-            }
-            let around = bin - LOCAL_BINS..=bin + LOCAL_BINS;
-            if previous[around.clone()].iter().all(|p| *p < power)
-                && next[around].iter().all(|p| *p <= power)
-            {
-                found.push(self.interpolate(bin, next));
-            }
-        }
+        self.mark_maxima(next);
+        let marked = self.band.clone().zip(&self.is_maximum).filter(|(_, is_maximum)| **is_maximum);
+        let found = marked.map(|(bin, _)| self.interpolate(bin, next)).collect();
         self.candidates.push_back(found);
+    }
+
+    /// Marks the bins that are stronger than all others within ±2 bins and ±1 frame. Equal
+    /// neighbours occur in synthetic audio: the lower bin and the earlier frame win.
+    ///
+    /// All comparisons are made for all bins, without branches, so that the compiler makes them
+    /// for several bins at once: a fifth of the time that stopping at the first rival took.
+    fn mark_maxima(&mut self, next: &[f32]) {
+        fn shifted<'a>(frame: &'a [f32], band: &std::ops::Range<usize>) -> [&'a [f32]; 5] {
+            std::array::from_fn(|i| &frame[band.start + i - LOCAL_BINS..][..band.len()])
+        }
+        let [p0, p1, p2, p3, p4] = shifted(&self.previous, &self.band);
+        let [c0, c1, c2, c3, c4] = shifted(&self.current, &self.band);
+        let [n0, n1, n2, n3, n4] = shifted(next, &self.band);
+        let floor_power = self.floor_power;
+        self.is_maximum.clear();
+        self.is_maximum.extend((0..self.band.len()).map(|i| {
+            let power = c2[i];
+            (power > floor_power)
+                & (power > c0[i])
+                & (power > c1[i])
+                & (power >= c3[i])
+                & (power >= c4[i])
+                & (power > p0[i])
+                & (power > p1[i])
+                & (power > p2[i])
+                & (power > p3[i])
+                & (power > p4[i])
+                & (power >= n0[i])
+                & (power >= n1[i])
+                & (power >= n2[i])
+                & (power >= n3[i])
+                & (power >= n4[i])
+        }));
     }
 
     fn interpolate(&self, bin: usize, next: &[f32]) -> Candidate {
