@@ -16,14 +16,14 @@
 //! checksum       4  first bytes of the BLAKE3 hash of all bytes before
 //! ```
 //!
-//! About 460 bytes for a second of audio.
+//! About 460 bytes for a second of a query, 220 for one of a track.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
 use crate::constellation;
 use crate::decode::{DecodeError, DecodeOptions, DecodeSummary, Input, decode};
-use crate::params::{Params, SAMPLE_RATE_HZ};
+use crate::params::{Params, Role, SAMPLE_RATE_HZ};
 use crate::peaks::{Peak, PeakPicker};
 use crate::resample::{RateError, Resampler};
 use crate::spectrogram::Spectrogram;
@@ -50,7 +50,7 @@ pub struct Fingerprint {
     pub content_hash: ContentHash,
     /// Root mean square level in dB relative to full scale; −200 for digital silence.
     pub level_db: f32,
-    /// Peaks up to [`Params::query_rank_max`], ascending.
+    /// Peaks up to [`Params::rank_max`] of its role, ascending.
     pub peaks: Vec<Peak>,
 }
 
@@ -90,9 +90,9 @@ pub enum FingerprintError {
 ///
 /// ```
 /// use fingerprint_core::fingerprint::Fingerprinter;
-/// use fingerprint_core::params::Params;
+/// use fingerprint_core::params::{Params, Role};
 ///
-/// let mut fingerprinter = Fingerprinter::new(&Params::default());
+/// let mut fingerprinter = Fingerprinter::new(&Params::default(), Role::Query);
 /// fingerprinter.push(&[0.0; 44_100], 44_100)?;
 /// let fingerprint = fingerprinter.finish();
 /// assert_eq!(fingerprint.duration_ms, 1_000);
@@ -153,12 +153,12 @@ fn quantise(sample: f32) -> i16 {
 impl Fingerprinter {
     /// A fingerprinter at the start of a recording.
     #[must_use]
-    pub fn new(params: &Params) -> Self {
+    pub fn new(params: &Params, role: Role) -> Self {
         Self {
             resampler: None,
             analysis: Analysis {
                 spectrogram: Spectrogram::new(),
-                picker: PeakPicker::new(params),
+                picker: PeakPicker::new(params, role),
                 peaks: Vec::new(),
                 square_sum: 0.0,
                 sample_count: 0,
@@ -216,6 +216,7 @@ impl Fingerprinter {
         self.analysis.picker.finish(&mut peaks);
         // Peaks leave the picker frame by frame; interpolation moves them past one another.
         peaks.sort_unstable();
+        peaks.shrink_to_fit();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -243,7 +244,7 @@ impl Fingerprinter {
 
 impl Fingerprint {
     /// Decodes `input` and fingerprints it. Memory is bounded: samples are never held, only
-    /// peaks, about 740 bytes for a second of audio.
+    /// peaks, about 740 bytes for a second of a query and 350 for one of a track.
     ///
     /// # Errors
     ///
@@ -252,8 +253,9 @@ impl Fingerprint {
         input: Input<'_>,
         options: &DecodeOptions,
         params: &Params,
+        role: Role,
     ) -> Result<(Self, DecodeSummary), DecodeError> {
-        let mut fingerprinter = Fingerprinter::new(params);
+        let mut fingerprinter = Fingerprinter::new(params, role);
         let summary = decode(input, options, &mut |samples, rate_hz| {
             match fingerprinter.push(samples, rate_hz) {
                 Ok(()) => ControlFlow::Continue(()),

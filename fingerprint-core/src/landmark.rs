@@ -11,6 +11,8 @@
 //! leaves the zone's shape and the choice within it open; the asymmetry between track and query
 //! is ours.
 
+use std::ops::Range;
+
 use crate::hash::{self, Key};
 use crate::params::{BIN_HZ, FREQ_STEPS_PER_BIN, Params};
 use crate::peaks::Peak;
@@ -31,13 +33,24 @@ pub struct Landmark {
 /// peaks that an index keeps for verification give the same landmarks as the whole fingerprint.
 /// Landmarks come in the order of their anchors. Silence gives none.
 ///
-/// The work is O(peaks × peaks within one zone length).
+/// Only the peaks at the places `anchors` are taken as anchors: the landmarks of a long recording
+/// can be had piece by piece.
+///
+/// The work is O(anchors × peaks within one zone length).
+///
+/// # Panics
+///
+/// If `anchors` reaches beyond `peaks`.
 #[must_use]
-pub fn reference_landmarks(peaks: &[Peak], params: &Params) -> Vec<Landmark> {
+pub fn reference_landmarks(
+    peaks: &[Peak],
+    anchors: Range<usize>,
+    params: &Params,
+) -> Vec<Landmark> {
     let fan_out = usize::from(params.reference_fan_out);
-    let mut landmarks = Vec::with_capacity(peaks.len());
+    let mut landmarks = Vec::with_capacity(anchors.len() * fan_out);
     let mut targets: Vec<Peak> = Vec::new();
-    for_each_anchor(peaks, params, |anchor, zone| {
+    for_each_anchor(peaks, anchors, params, |anchor, zone| {
         targets.clear();
         targets.extend(zone);
         // Strongest first; among equals the earlier and lower, so that the choice is one.
@@ -53,11 +66,15 @@ pub fn reference_landmarks(peaks: &[Peak], params: &Params) -> Vec<Landmark> {
 /// `peaks` is a constellation in ascending order; peaks of a rank above
 /// [`Params::landmark_rank_max`] are passed over. A 10 s query has about 1,400 pairs.
 pub fn for_each_pair(peaks: &[Peak], params: &Params, mut visit: impl FnMut(Peak, Peak)) {
-    for_each_anchor(peaks, params, |anchor, zone| zone.for_each(|target| visit(anchor, target)));
+    let visit_zone = |anchor, zone: &mut dyn Iterator<Item = Peak>| {
+        zone.for_each(|target| visit(anchor, target));
+    };
+    for_each_anchor(peaks, 0..peaks.len(), params, visit_zone);
 }
 
 fn for_each_anchor(
     peaks: &[Peak],
+    anchors: Range<usize>,
     params: &Params,
     mut visit: impl FnMut(Peak, &mut dyn Iterator<Item = Peak>),
 ) {
@@ -68,8 +85,9 @@ fn for_each_anchor(
     )]
     let freq_distance_max = (params.zone_hz / BIN_HZ * FREQ_STEPS_PER_BIN as f32) as u16;
     let eligible = |peak: &&Peak| peak.rank <= params.landmark_rank_max;
-    for (i, anchor) in peaks.iter().enumerate().filter(|(_, peak)| eligible(peak)) {
-        let mut zone = peaks[i + 1..]
+    let places = anchors.clone().zip(&peaks[anchors]);
+    for (place, anchor) in places.filter(|(_, peak)| eligible(peak)) {
+        let mut zone = peaks[place + 1..]
             .iter()
             .take_while(|target| target.time_ms - anchor.time_ms <= params.zone_max_ms)
             .filter(eligible)
@@ -105,6 +123,10 @@ mod tests {
         ]
     }
 
+    fn all_landmarks(peaks: &[Peak]) -> Vec<Landmark> {
+        reference_landmarks(peaks, 0..peaks.len(), &Params::default())
+    }
+
     fn pairs(peaks: &[Peak]) -> Vec<(Peak, Peak)> {
         let mut pairs = Vec::new();
         for_each_pair(peaks, &Params::default(), |anchor, target| pairs.push((anchor, target)));
@@ -121,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_track_keeps_the_strongest_targets() {
-        let landmarks = reference_landmarks(&constellation(), &Params::default());
+        let landmarks = all_landmarks(&constellation());
         let of_first: Vec<_> = landmarks.iter().filter(|l| l.anchor_ms == 100).collect();
         let expected =
             [(3_000, 300), (4_500, 800)].map(|(freq, dt)| hash::key(4_000, freq, dt).unwrap());
@@ -133,13 +155,23 @@ mod tests {
         let early = constellation();
         let late: Vec<_> =
             early.iter().map(|p| Peak { time_ms: p.time_ms + 1_000_000, ..*p }).collect();
-        let params = Params::default();
-        let expected: Vec<_> = reference_landmarks(&early, &params)
+        let expected: Vec<_> = all_landmarks(&early)
             .iter()
             .map(|l| Landmark { anchor_ms: l.anchor_ms + 1_000_000, ..*l })
             .collect();
         assert!(!expected.is_empty());
-        assert_eq!(reference_landmarks(&late, &params), expected);
+        assert_eq!(all_landmarks(&late), expected);
+    }
+
+    #[test]
+    fn the_landmarks_of_a_part_are_those_of_its_anchors() {
+        let peaks = constellation();
+        for cut in 0..=peaks.len() {
+            let params = Params::default();
+            let mut parts = reference_landmarks(&peaks, 0..cut, &params);
+            parts.extend(reference_landmarks(&peaks, cut..peaks.len(), &params));
+            assert_eq!(parts, all_landmarks(&peaks), "cut at {cut}");
+        }
     }
 
     #[test]
@@ -148,8 +180,7 @@ mod tests {
         let mut crowded = plain.clone();
         crowded.extend((0..50).map(|i| Peak { rank: 2, ..peak(100 + i * 10, 4_050, 255) }));
         crowded.sort_unstable();
-        let params = Params::default();
-        assert_eq!(reference_landmarks(&crowded, &params), reference_landmarks(&plain, &params));
+        assert_eq!(all_landmarks(&crowded), all_landmarks(&plain));
         assert_eq!(pairs(&crowded), pairs(&plain));
     }
 
@@ -157,7 +188,7 @@ mod tests {
     fn every_stored_landmark_is_among_the_pairs_of_the_same_audio() {
         let peaks = constellation();
         let keys: Vec<_> = pairs(&peaks).iter().filter_map(|(a, t)| hash_pair(*a, *t)).collect();
-        let landmarks = reference_landmarks(&peaks, &Params::default());
+        let landmarks = all_landmarks(&peaks);
         assert!(landmarks.iter().all(|landmark| keys.contains(&landmark.key)));
     }
 }

@@ -48,7 +48,7 @@ pub struct Params {
     pub rank_bins: u16,
     /// Half width of that neighbourhood, in frames (default 5 = 160 ms).
     pub rank_frames: u16,
-    /// Highest rank kept in a fingerprint (default 5, about 92 peaks a second). The rank of a peak
+    /// Highest rank kept of a query (default 5, about 92 peaks a second). The rank of a peak
     /// is the number of stronger peaks in its neighbourhood; 0 is the usual local maximum filter.
     pub query_rank_max: u8,
     /// Highest rank stored with a track for verification (default 2, about 44 a second).
@@ -64,6 +64,15 @@ pub struct Params {
     /// Landmarks stored for an anchor of a track: its strongest targets (default 2, 56 landmarks
     /// a second in all). A query uses all targets, so that one lost peak costs little.
     pub reference_fan_out: u8,
+}
+
+/// What a fingerprint is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To be stored: sparse, so that the catalog stays small.
+    Track,
+    /// To be searched for: dense, so that what damage took away costs little.
+    Query,
 }
 
 impl Default for Params {
@@ -86,6 +95,15 @@ impl Default for Params {
 }
 
 impl Params {
+    /// Highest rank of a peak in a fingerprint of this role.
+    #[must_use]
+    pub fn rank_max(&self, role: Role) -> u8 {
+        match role {
+            Role::Track => self.reference_rank_max,
+            Role::Query => self.query_rank_max,
+        }
+    }
+
     /// First eight bytes of the BLAKE3 hash of all values, the fixed ones and the layout of the
     /// hash included: two builds with one digest make the same fingerprints.
     #[must_use]

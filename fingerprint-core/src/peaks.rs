@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 
-use crate::params::{BIN_HZ, FRAME_LEN, FREQ_STEPS_PER_BIN, HOP_LEN, Params, TIME_STEP_LEN};
+use crate::params::{BIN_HZ, FRAME_LEN, FREQ_STEPS_PER_BIN, HOP_LEN, Params, Role, TIME_STEP_LEN};
 
 /// Level of [`Peak::level`] 0, in dB relative to a full-scale sine.
 const LEVEL_FLOOR_DB: f32 = -120.0;
@@ -70,7 +70,9 @@ struct Candidate {
 /// Picks peaks from a stream of frames. Memory is bounded by the frames of one neighbourhood.
 #[derive(Debug)]
 pub struct PeakPicker {
-    params: Params,
+    rank_max: u8,
+    rank_bins: u16,
+    rank_frames: usize,
     band: std::ops::Range<usize>,
     floor_power: f32,
     /// The last two frames, older first; the local maxima of the newer one wait for the next.
@@ -86,9 +88,9 @@ pub struct PeakPicker {
 }
 
 impl PeakPicker {
-    /// A picker at the start of a recording.
+    /// A picker at the start of a recording, for the peaks that a fingerprint of this role keeps.
     #[must_use]
-    pub fn new(params: &Params) -> Self {
+    pub fn new(params: &Params, role: Role) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -98,7 +100,9 @@ impl PeakPicker {
         let highest = FRAME_LEN / 2 - LOCAL_BINS;
         let band = bin(params.band_low_hz).max(LOCAL_BINS)..bin(params.band_high_hz).min(highest);
         Self {
-            params: *params,
+            rank_max: params.rank_max(role),
+            rank_bins: params.rank_bins,
+            rank_frames: usize::from(params.rank_frames),
             band,
             floor_power: 10_f32.powf(params.floor_db / 10.0),
             previous: Vec::new(),
@@ -122,7 +126,7 @@ impl PeakPicker {
             self.find_candidates(frame);
             std::mem::swap(&mut self.previous, &mut self.current);
             self.current.copy_from_slice(frame);
-            self.rank_settled(usize::from(self.params.rank_frames), peaks);
+            self.rank_settled(self.rank_frames, peaks);
         }
         self.frames_pushed = self.frames_pushed.saturating_add(1);
     }
@@ -203,15 +207,14 @@ impl PeakPicker {
 
     /// Ranks the frames that have `lookahead` frames of candidates behind them.
     fn rank_settled(&mut self, lookahead: usize, peaks: &mut Vec<Peak>) {
-        let half_width = usize::from(self.params.rank_frames);
         while self.candidates.len() > self.next_ranked + lookahead {
             for candidate in &self.candidates[self.next_ranked] {
                 let rank = self.rank(candidate);
-                if rank <= self.params.query_rank_max {
+                if rank <= self.rank_max {
                     peaks.push(Peak { rank, ..candidate.peak });
                 }
             }
-            if self.next_ranked == half_width {
+            if self.next_ranked == self.rank_frames {
                 self.candidates.pop_front();
             } else {
                 self.next_ranked += 1;
@@ -221,18 +224,17 @@ impl PeakPicker {
 
     /// Counts the stronger peaks around; stops as soon as there are too many.
     fn rank(&self, candidate: &Candidate) -> u8 {
-        let half_width = usize::from(self.params.rank_frames);
-        let bins = candidate.bin.saturating_sub(self.params.rank_bins)
-            ..=candidate.bin.saturating_add(self.params.rank_bins);
-        let first = self.next_ranked.saturating_sub(half_width);
-        let last = (self.next_ranked + half_width).min(self.candidates.len() - 1);
+        let bins = candidate.bin.saturating_sub(self.rank_bins)
+            ..=candidate.bin.saturating_add(self.rank_bins);
+        let first = self.next_ranked.saturating_sub(self.rank_frames);
+        let last = (self.next_ranked + self.rank_frames).min(self.candidates.len() - 1);
         let mut rank = 0;
         for frame in self.candidates.range(first..=last) {
             let start = frame.partition_point(|other| other.bin < *bins.start());
             for other in frame[start..].iter().take_while(|other| other.bin <= *bins.end()) {
                 if other.power > candidate.power {
                     rank += 1;
-                    if rank > self.params.query_rank_max {
+                    if rank > self.rank_max {
                         return rank;
                     }
                 }
@@ -261,7 +263,7 @@ mod tests {
     use crate::spectrogram::{BIN_COUNT, Spectrogram};
 
     fn pick(frames: &[Vec<f32>]) -> Vec<Peak> {
-        let mut picker = PeakPicker::new(&Params::default());
+        let mut picker = PeakPicker::new(&Params::default(), Role::Query);
         let mut peaks = Vec::new();
         frames.iter().for_each(|frame| picker.push(frame, &mut peaks));
         picker.finish(&mut peaks);

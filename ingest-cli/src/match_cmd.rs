@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use fingerprint_core::decode::{DecodeOptions, Input};
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::matching::MatchOptions;
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 
 use crate::args::{Format, MatchArgs};
 use crate::catalog::{self, Access, Audio, Catalog, read_limited};
@@ -151,7 +151,8 @@ impl Matcher<'_> {
         }
         let input =
             if is_stdin(path) { Input::Stream(Box::new(io::stdin())) } else { Input::Path(path) };
-        let (clip, _) = Fingerprint::from_audio(input, &DecodeOptions::default(), &self.params)?;
+        let options = DecodeOptions::default();
+        let (clip, _) = Fingerprint::from_audio(input, &options, &self.params, Role::Query)?;
         Ok(Audio::Fingerprint(clip))
     }
 }

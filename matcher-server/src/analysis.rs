@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tonic::Status;
 
 use crate::config::Config;
@@ -33,9 +33,10 @@ pub(crate) fn fingerprint_audio(
     name: &str,
     options: &DecodeOptions,
     params: &Params,
+    role: Role,
     cancel: &Cancel,
 ) -> Result<Fingerprint, Status> {
-    let mut fingerprinter = Fingerprinter::new(params);
+    let mut fingerprinter = Fingerprinter::new(params, role);
     let mut bad_rate = None;
     let summary = decode(input, options, &mut |samples, rate_hz| {
         if cancel.is_cancelled() {
@@ -94,7 +95,8 @@ mod tests {
     fn analyse(cancelled: bool) -> Code {
         let options = DecodeOptions { duration_max_s: 5.0, ..DecodeOptions::default() };
         let (bytes, cancel) = (audio(), Cancel::preset(cancelled));
-        fingerprint_audio(Input::Bytes(&bytes), "x", &options, &Params::default(), &cancel)
+        let input = Input::Bytes(&bytes);
+        fingerprint_audio(input, "x", &options, &Params::default(), Role::Query, &cancel)
             .unwrap_err()
             .code()
     }

@@ -6,7 +6,7 @@ use earmark_proto::v1;
 use earmark_proto::v1::add_track_header::Encoding;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{Added, Index, IndexError, NewTrack, TrackRecord};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 use prost::Message;
 use tokio::sync::Semaphore;
@@ -66,7 +66,14 @@ impl Catalog {
         match upload.header.encoding() {
             Encoding::Unspecified | Encoding::Audio => {
                 let options = decode_options(config, duration_max, config.upload_bytes_max);
-                fingerprint_audio(upload.input(), "the upload", &options, params, cancel)
+                fingerprint_audio(
+                    upload.input(),
+                    "the upload",
+                    &options,
+                    params,
+                    Role::Track,
+                    cancel,
+                )
             }
             Encoding::Fingerprint => {
                 let bytes = upload.read(config.message_bytes_max)?;

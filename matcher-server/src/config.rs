@@ -34,7 +34,7 @@ pub struct Settings {
     /// Longest clip that is matched, e.g. 90m [default: 1h].
     #[arg(long, env = "EARMARK_SERVER_QUERY_DURATION_MAX", value_name = "TIME")]
     query_duration_max: Option<Span>,
-    /// Longest track that is added [default: 24h].
+    /// Longest track that is added [default: 30h].
     #[arg(long, env = "EARMARK_SERVER_TRACK_DURATION_MAX", value_name = "TIME")]
     track_duration_max: Option<Span>,
     /// Longest time for one request, if the client sets no shorter deadline [default: 10m].
@@ -215,7 +215,7 @@ impl Settings {
             message_max: Some(ByteSize(32 << 20)),
             upload_max: Some(ByteSize(2 << 30)),
             query_duration_max: seconds(3_600),
-            track_duration_max: seconds(24 * 3_600),
+            track_duration_max: seconds(30 * 3_600),
             request_time_max: seconds(600),
             upload_pause_max: seconds(30),
             workers: Some(processors),

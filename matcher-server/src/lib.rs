@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`run`] serves until it is told to stop. Services decode requests, call the core on a
-//! [`work`] pool and encode its answers; no algorithm lives here.
+//! `work` pool and encode its answers; no algorithm lives here.
 
 mod analysis;
 mod catalog_service;

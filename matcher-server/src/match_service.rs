@@ -8,7 +8,7 @@ use earmark_proto::v1::audio::Source;
 use fingerprint_core::decode::Input;
 use fingerprint_core::index::Index;
 use fingerprint_core::matching::match_fingerprint;
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tonic::{Request, Response, Status};
 
 use crate::analysis::{decode_options, fingerprint_audio};
@@ -44,9 +44,14 @@ impl v1::match_service_server::MatchService for Matcher {
         let job = self.work.queries.run(move |cancel| {
             let started = Instant::now();
             let query = match source {
-                Source::Encoded(bytes) => {
-                    fingerprint_audio(Input::Bytes(&bytes), "the clip", &decoding, &params, cancel)?
-                }
+                Source::Encoded(bytes) => fingerprint_audio(
+                    Input::Bytes(&bytes),
+                    "the clip",
+                    &decoding,
+                    &params,
+                    Role::Query,
+                    cancel,
+                )?,
                 Source::Fingerprint(bytes) => {
                     convert::fingerprint(&bytes, duration_max.as_secs_f64(), &params)?
                 }

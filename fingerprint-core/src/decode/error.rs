@@ -64,7 +64,7 @@ pub enum DecodeError {
         reason: String,
     },
     /// The audio goes on beyond the limit.
-    #[error("{name}: longer than the limit of {limit_s:.0} s; split it or raise the limit")]
+    #[error("{name}: longer than the limit of {limit_s:.0} s; split it")]
     TooLong {
         /// The input.
         name: String,
@@ -72,7 +72,7 @@ pub enum DecodeError {
         limit_s: f64,
     },
     /// The input goes on beyond the limit.
-    #[error("{name}: larger than the limit of {limit_bytes} bytes; split it or raise the limit")]
+    #[error("{name}: larger than the limit of {limit_bytes} bytes; split it")]
     TooLarge {
         /// The input.
         name: String,
@@ -80,7 +80,9 @@ pub enum DecodeError {
         limit_bytes: u64,
     },
     /// The external program did not come to an end. The sink has had what it decoded.
-    #[error("{name}: ffmpeg was stopped after {limit_s} s; raise the limit or convert the file")]
+    #[error(
+        "{name}: ffmpeg was stopped after {limit_s} s; convert the file, to WAV or FLAC for instance"
+    )]
     TooSlow {
         /// The input.
         name: String,

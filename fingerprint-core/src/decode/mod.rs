@@ -73,7 +73,8 @@ impl Input<'_> {
 /// Limits and choices of decoding.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// Longest audio that is decoded, in seconds; more is an error (default 24 h).
+    /// Longest audio that is decoded, in seconds; more is an error (default 30 h: a day's
+    /// recording, which no encoder ends to the second).
     pub duration_max_s: f64,
     /// Largest stream in bytes (default 8 GiB); more is an error. Files and bytes in memory are
     /// as large as they are.
@@ -88,7 +89,7 @@ pub struct DecodeOptions {
 impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
-            duration_max_s: 24.0 * 3600.0,
+            duration_max_s: 30.0 * 3600.0,
             input_max_bytes: 8 << 30,
             ffmpeg: Some(PathBuf::from("ffmpeg")),
             ffmpeg_timeout: Duration::from_secs(600),

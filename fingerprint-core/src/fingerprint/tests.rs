@@ -26,7 +26,7 @@ fn music(seconds: f32, rate_hz: u32, seed: u64) -> Vec<f32> {
 }
 
 fn fingerprint(chunks: &[&[f32]], rate_hz: u32) -> Fingerprint {
-    let mut fingerprinter = Fingerprinter::new(&Params::default());
+    let mut fingerprinter = Fingerprinter::new(&Params::default(), Role::Query);
     for chunk in chunks {
         fingerprinter.push(chunk, rate_hz).unwrap();
     }
@@ -61,7 +61,7 @@ fn the_same_sound_at_another_rate_has_nearly_the_same_peaks() {
 
 #[test]
 fn a_change_of_rate_in_mid_stream_keeps_the_time() {
-    let mut fingerprinter = Fingerprinter::new(&Params::default());
+    let mut fingerprinter = Fingerprinter::new(&Params::default(), Role::Query);
     fingerprinter.push(&music(2.0, 44_100, 3), 44_100).unwrap();
     fingerprinter.push(&music(2.0, 22_050, 4), 22_050).unwrap();
     let fingerprint = fingerprinter.finish();

@@ -71,13 +71,17 @@ impl State {
             }
             change = Change::Replaced;
         }
-        let entry = write::lay_out(track, self.next_position, params)?;
+        let mut entry = write::lay_out(track, self.next_position, params)?;
         self.remove(&track.id);
         self.next_position = entry.record.span.end();
-        for (bucket, posting) in entry.postings {
-            self.postings.entry(bucket).or_default().insert(posting);
-        }
-        self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.into()));
+        write::for_each_part(&entry.peaks, entry.record.span, params, |postings| {
+            entry.record.count_postings(postings.len());
+            for (bucket, posting) in postings {
+                self.postings.entry(*bucket).or_default().insert(*posting);
+            }
+            Ok::<_, IndexError>(())
+        })?;
+        self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.as_ref().into()));
         Ok(Added { change, duplicate_of })
     }
 }

@@ -285,6 +285,13 @@ impl Timeline {
     }
 }
 
+impl TrackRecord {
+    fn count_postings(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.posting_count = self.posting_count.saturating_add(count);
+    }
+}
+
 impl IndexStats {
     fn count(&mut self, record: &TrackRecord) {
         self.track_count += 1;

@@ -10,9 +10,12 @@
 //! postings        bucket u32 → row (index/posting.rs), combined by a merge operator
 //! ```
 //!
-//! Keys are big-endian, so that RocksDB's order by bytes is the order of numbers. One write batch
-//! with a synced log carries all that a change touches: a track is there whole or not at all, and
-//! what is acknowledged survives a crash.
+//! Keys are big-endian, so that RocksDB's order by bytes is the order of numbers.
+//!
+//! A change is one write batch with a synced log: a track is there whole or not at all, and what
+//! is acknowledged survives a crash. Only the postings of new tracks are written before it, part
+//! by part, because those of a day would need hundreds of megabytes at once; nobody can see them
+//! until the batch says which track lies at their positions.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -37,6 +40,8 @@ use crate::units::{ContentHash, TrackId};
 /// Version of everything that is stored.
 pub const FORMAT_VERSION: u32 = 1;
 const CACHE_BYTES: usize = 256 << 20;
+/// Changes gathered in memory before they are written to files.
+const WRITE_BUFFER_BYTES: usize = 64 << 20;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
@@ -93,7 +98,7 @@ impl RocksIndex {
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(1 << 20);
-        options.set_db_write_buffer_size(128 << 20);
+        options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let families =
             PARTS.map(|part| ColumnFamilyDescriptor::new(part, family_options(part, &cache)));
@@ -198,9 +203,14 @@ impl RocksIndex {
             .constellation(span.start)?
             .ok_or_else(|| corrupt(format!("track {} has lost its constellation", record.id)))?;
         let drop = Row { drops: vec![span], ..Row::default() }.encode();
-        let mut postings = write::postings(&peaks, span, &self.params);
-        postings.dedup_by_key(|(bucket, _)| *bucket);
-        for (bucket, _) in postings {
+        let mut buckets = Vec::new();
+        write::for_each_part(&peaks, span, &self.params, |postings| {
+            buckets.extend(postings.chunk_by(|a, b| a.0 == b.0).map(|list| list[0].0));
+            Ok::<_, IndexError>(())
+        })?;
+        buckets.sort_unstable();
+        buckets.dedup();
+        for bucket in buckets {
             batch.merge_cf(self.family(POSTINGS), bucket.to_be_bytes(), &drop);
         }
         batch.delete_cf(self.family(CONSTELLATIONS), span.start.to_be_bytes());
@@ -209,20 +219,35 @@ impl RocksIndex {
         Ok(())
     }
 
-    fn put_entry(&self, entry: &Entry, batch: &mut WriteBatch) -> Result<(), IndexError> {
+    /// Writes the postings of a new track ahead of its record, a part of the track at a time.
+    ///
+    /// Nobody sees them: their positions belong to no track until the record is committed. If that
+    /// never happens, they stay invisible, because the first thing that is written is that their
+    /// positions have been given out. The log keeps the order of writes, so the synced write of
+    /// the record makes these durable too.
+    fn write_postings(&self, entry: &mut Entry<'_>) -> Result<(), IndexError> {
+        let span = entry.record.span;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(META), "next", span.end().to_be_bytes());
+        write::for_each_part(&entry.peaks, span, &self.params, |postings| {
+            entry.record.count_postings(postings.len());
+            for list in postings.chunk_by(|a, b| a.0 == b.0) {
+                let postings = list.iter().map(|(_, posting)| *posting).collect();
+                let row = Row { postings, ..Row::default() }.encode();
+                batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
+            }
+            self.db.write(std::mem::take(&mut batch)).map_err(storage("write postings"))
+        })
+    }
+
+    fn put_entry(&self, entry: &Entry<'_>, batch: &mut WriteBatch) -> Result<(), IndexError> {
         let record = &entry.record;
         let mut peaks = Vec::new();
         constellation::encode(&entry.peaks, &mut peaks);
         batch.put_cf(self.family(CONSTELLATIONS), record.span.start.to_be_bytes(), peaks);
         batch.put_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id), []);
         batch.put_cf(self.family(META), "next", record.span.end().to_be_bytes());
-        self.put_record(record, batch)?;
-        for list in entry.postings.chunk_by(|a, b| a.0 == b.0) {
-            let postings = list.iter().map(|(_, posting)| *posting).collect();
-            let row = Row { postings, ..Row::default() }.encode();
-            batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
-        }
-        Ok(())
+        self.put_record(record, batch)
     }
 
     fn put_record(&self, record: &TrackRecord, batch: &mut WriteBatch) -> Result<(), IndexError> {
@@ -238,6 +263,7 @@ impl RocksIndex {
     fn add_into(
         &self,
         track: &NewTrack,
+        next: &mut u32,
         pending: &mut Pending,
         batch: &mut WriteBatch,
     ) -> Result<Added, IndexError> {
@@ -267,8 +293,10 @@ impl RocksIndex {
             pending.removed.push(old);
             change = Change::Replaced;
         }
-        let entry = write::lay_out(track, pending.next_position, &self.params)?;
-        pending.next_position = entry.record.span.end();
+        let mut entry = write::lay_out(track, *next, &self.params)?;
+        // Given out whether or not the batch succeeds.
+        *next = entry.record.span.end();
+        self.write_postings(&mut entry)?;
         self.put_entry(&entry, batch)?;
         pending.added.push(entry.record);
         Ok(Added { change, duplicate_of })
@@ -277,15 +305,14 @@ impl RocksIndex {
     /// Writes a batch of tracks with different ids.
     fn add_distinct(&self, tracks: &[NewTrack], next: &mut u32) -> Result<Vec<Added>, IndexError> {
         let mut batch = WriteBatch::default();
-        let mut pending = Pending { next_position: *next, ..Pending::default() };
+        let mut pending = Pending::default();
         let added = tracks
             .iter()
-            .map(|track| self.add_into(track, &mut pending, &mut batch))
+            .map(|track| self.add_into(track, next, &mut pending, &mut batch))
             .collect::<Result<_, _>>()?;
         if !batch.is_empty() {
             self.commit(batch)?;
         }
-        *next = pending.next_position;
         self.publish(&pending)?;
         Ok(added)
     }
@@ -311,7 +338,6 @@ impl RocksIndex {
 /// What a batch will have changed.
 #[derive(Default)]
 struct Pending {
-    next_position: u32,
     added: Vec<TrackRecord>,
     removed: Vec<TrackRecord>,
 }
@@ -453,7 +479,7 @@ fn family_options(part: &str, cache: &Cache) -> Options {
     if part == POSTINGS {
         blocks.set_block_size(4 << 10);
         blocks.set_bloom_filter(10.0, false);
-        options.set_write_buffer_size(64 << 20);
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES / 2);
         options.set_merge_operator("earmark.row.1", merge_full, merge_partial);
         // A row emptied by removals is not worth a key.
         options.set_compaction_filter("earmark.empty.1", |_, _, value| {

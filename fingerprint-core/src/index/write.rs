@@ -1,41 +1,67 @@
 //! What adding and removing mean, once for both implementations.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{IndexError, NewTrack, POSITION_MS, Posting, Span, TrackRecord};
-use crate::landmark::reference_landmarks;
+use crate::landmark::{Landmark, reference_landmarks};
 use crate::params::Params;
 use crate::peaks::Peak;
 
-/// Everything that is stored for one track.
-pub(super) struct Entry {
+/// Postings are made for this much of a track at a time, in steps of the timeline (about half an
+/// hour, 100,000 postings), so that a track of a day needs no more memory than one of an hour.
+const PART_STEPS: u32 = 1 << 14;
+
+/// What is stored for one track besides its postings.
+pub(super) struct Entry<'a> {
+    /// Without the number of postings, which is known when they have been made.
     pub(super) record: TrackRecord,
-    pub(super) peaks: Vec<Peak>,
-    /// Sorted, without repeats, by bucket and then posting.
-    pub(super) postings: Vec<(u32, Posting)>,
+    /// Those of the fingerprint up to [`Params::reference_rank_max`].
+    pub(super) peaks: Cow<'a, [Peak]>,
 }
 
-/// The peaks of a fingerprint that an index keeps.
-fn reference_peaks(peaks: &[Peak], params: &Params) -> Vec<Peak> {
-    peaks.iter().filter(|peak| peak.rank <= params.reference_rank_max).copied().collect()
+/// The peaks of a fingerprint that an index keeps: all of one that was made for a track.
+fn reference_peaks<'a>(peaks: &'a [Peak], params: &Params) -> Cow<'a, [Peak]> {
+    let is_kept = |peak: &&Peak| peak.rank <= params.reference_rank_max;
+    if peaks.iter().all(|peak| is_kept(&peak)) {
+        return Cow::Borrowed(peaks);
+    }
+    Cow::Owned(peaks.iter().filter(is_kept).copied().collect())
 }
 
-/// Postings of a constellation at `span`; the same from the stored peaks as from the fingerprint.
-pub(super) fn postings(peaks: &[Peak], span: Span, params: &Params) -> Vec<(u32, Posting)> {
-    let mut postings: Vec<_> = reference_landmarks(peaks, params)
-        .into_iter()
-        .map(|landmark| {
+/// Calls `visit` with the postings of a constellation at `span`, part by part, each sorted by
+/// bucket and without repeats; the same from the stored peaks as from the fingerprint.
+pub(super) fn for_each_part<E>(
+    peaks: &[Peak],
+    span: Span,
+    params: &Params,
+    mut visit: impl FnMut(&[(u32, Posting)]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut anchors = 0..0;
+    while anchors.end < peaks.len() {
+        let part = peaks[anchors.end].time_ms / POSITION_MS / PART_STEPS;
+        let len = peaks[anchors.end..]
+            .partition_point(|peak| peak.time_ms / POSITION_MS / PART_STEPS == part);
+        anchors = anchors.end..anchors.end + len;
+        let landmarks = reference_landmarks(peaks, anchors.clone(), params);
+        let posting = |landmark: Landmark| {
             let position = span.start + landmark.anchor_ms / POSITION_MS;
             (landmark.key.bucket, Posting { cell: landmark.key.cell, position })
-        })
-        .collect();
-    postings.sort_unstable();
-    postings.dedup();
-    postings
+        };
+        let mut postings: Vec<_> = landmarks.into_iter().map(posting).collect();
+        postings.sort_unstable();
+        postings.dedup();
+        visit(&postings)?;
+    }
+    Ok(())
 }
 
 /// Lays `track` out on the timeline from `start` on.
-pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<Entry, IndexError> {
+pub(super) fn lay_out<'a>(
+    track: &'a NewTrack,
+    start: u32,
+    params: &Params,
+) -> Result<Entry<'a>, IndexError> {
     let fingerprint = &track.fingerprint;
     let steps = fingerprint.duration_ms / u64::from(POSITION_MS) + 1;
     let last_ms = fingerprint.peaks.last().map_or(0, |peak| peak.time_ms);
@@ -54,7 +80,6 @@ pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<E
     start.checked_add(len).ok_or(IndexError::Full { hours })?;
     let span = Span { start, len };
     let peaks = reference_peaks(&fingerprint.peaks, params);
-    let postings = postings(&peaks, span, params);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let record = TrackRecord {
@@ -63,9 +88,9 @@ pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<E
         duration_s: fingerprint.duration_s(),
         content_hash: fingerprint.content_hash,
         peak_count: count(peaks.len()),
-        posting_count: count(postings.len()),
+        posting_count: 0,
         added_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         span,
     };
-    Ok(Entry { record, peaks, postings })
+    Ok(Entry { record, peaks })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use fingerprint_core::decode::{DecodeOptions, DecodeSummary, Input};
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::Metadata;
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 
 use super::item::{Entry, Item};
@@ -99,8 +99,12 @@ impl<'a> Worker<'a> {
             (Audio::File(item.path), None)
         } else {
             let options = DecodeOptions::default();
-            let (fingerprint, decoded) =
-                Fingerprint::from_audio(Input::Path(&item.path), &options, &self.params)?;
+            let (fingerprint, decoded) = Fingerprint::from_audio(
+                Input::Path(&item.path),
+                &options,
+                &self.params,
+                Role::Track,
+            )?;
             (Audio::Fingerprint(fingerprint), remark(&decoded))
         };
         let recording = Box::new(Recording { id: item.track_id, metadata, audio });

@@ -7,7 +7,7 @@ use earmark_proto::v1::{
     MatchStatus, Metadata, RemoveTrackRequest,
 };
 use fingerprint_core::fingerprint::Fingerprinter;
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tonic::Code;
 
 use crate::support::{
@@ -85,7 +85,7 @@ async fn a_fingerprint_is_as_good_as_audio_and_gives_the_same_id() {
     assert!(id.starts_with("b3-"), "{id}");
 
     // What the WAV file holds: the samples as 16-bit numbers.
-    let mut fingerprinter = Fingerprinter::new(&Params::default());
+    let mut fingerprinter = Fingerprinter::new(&Params::default(), Role::Track);
     let decoded: Vec<f32> = tune(1, 10).iter().map(|x| (x * 20_000.0).trunc() / 32_768.0).collect();
     fingerprinter.push(&decoded, RATE_HZ).unwrap();
     let bytes = fingerprinter.finish().to_bytes(&Params::default());

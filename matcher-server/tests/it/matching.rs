@@ -3,7 +3,7 @@
 use earmark_proto::v1::audio::Source;
 use earmark_proto::v1::{Audio, MatchOptions, MatchRequest, MatchStatus};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tonic::Code;
 
 use crate::support::{RATE_HZ, Server, add, cut, find, query, testdata, tune, wav};
@@ -12,7 +12,7 @@ use crate::support::{RATE_HZ, Server, add, cut, find, query, testdata, tune, wav
 const OFFSET_TOLERANCE_S: f64 = 0.1;
 
 fn fingerprint(samples: &[f32], params: &Params) -> Fingerprint {
-    let mut fingerprinter = Fingerprinter::new(params);
+    let mut fingerprinter = Fingerprinter::new(params, Role::Query);
     fingerprinter.push(samples, RATE_HZ).unwrap();
     fingerprinter.finish()
 }
