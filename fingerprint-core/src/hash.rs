@@ -5,7 +5,7 @@
 //!
 //! # Layout (format version 1)
 //!
-//! Four fields, most significant first:
+//! Four fields, most significant first; their widths are in [`crate::params`]:
 //!
 //! ```text
 //! field  bits  meaning                                             cell
@@ -30,21 +30,13 @@
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-use crate::params::{BIN_HZ, FREQ_STEPS_PER_BIN};
+use crate::params::{
+    BIN_HZ, FREQ_STEPS_PER_BIN, KEY_BASE_HZ, KEY_CELL_HEIGHT, KEY_DT_CELL_MS, KEY_RATIO_CELL_BINS,
+    KEY_ZONE_HEIGHT,
+};
 
-/// The constants of the layout as text, for the parameter digest.
-pub(crate) const LAYOUT: &str = "base 130 Hz, zone 0.35, ratio 0.5 bin, dt 8 ms, cell 0.00125";
-
-/// Lower end of zone 0, in Hz.
-const BASE_HZ: f64 = 130.0;
-/// Height of a zone, in millionths of ln f.
-const ZONE_HEIGHT: i32 = 350_000;
 /// Zones: the last one ends above 8 kHz, half the analysis rate.
 const ZONE_COUNT: usize = 12;
-/// Height of a cell of the anchor's frequency, in millionths of ln f.
-const CELL_HEIGHT: i32 = 1_250;
-/// Width of a cell of the time difference, in ms.
-const DT_CELL_MS: u32 = 8;
 const RATIO_BITS: u32 = 10;
 const RATIO_BIAS: i32 = 1 << (RATIO_BITS - 1);
 const DT_BITS: u32 = 7;
@@ -56,7 +48,7 @@ pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + DT_BITS);
 pub const CELL_COUNT: u16 = 280;
 
 const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + DT_BITS));
-const _: () = assert!(ZONE_HEIGHT == CELL_COUNT as i32 * CELL_HEIGHT);
+const _: () = assert!(KEY_ZONE_HEIGHT == CELL_COUNT as i32 * KEY_CELL_HEIGHT);
 
 /// The hash of a landmark; its order is the order of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,7 +120,9 @@ impl Tolerance {
 pub fn ln_freq(freq: u16) -> i32 {
     static TABLE: LazyLock<Vec<i32>> = LazyLock::new(|| {
         let step_hz = f64::from(BIN_HZ) / f64::from(FREQ_STEPS_PER_BIN);
-        (0..=u16::MAX).map(|f| millionths((f64::from(f.max(1)) * step_hz / BASE_HZ).ln())).collect()
+        (0..=u16::MAX)
+            .map(|f| millionths((f64::from(f.max(1)) * step_hz / KEY_BASE_HZ).ln()))
+            .collect()
     });
     TABLE[usize::from(freq)]
 }
@@ -141,7 +135,7 @@ pub fn key(anchor_freq: u16, target_freq: u16, dt_ms: u32) -> Option<Key> {
     let anchor = ln_freq(anchor_freq);
     let zone = zone_of(anchor)?;
     let ratio = (ln_freq(target_freq) - anchor).div_euclid(ratio_cell_width(zone));
-    let bucket = bucket(zone, ratio, dt_ms / DT_CELL_MS)?;
+    let bucket = bucket(zone, ratio, dt_ms / KEY_DT_CELL_MS)?;
     Some(Key { bucket, cell: cell_of(anchor - zone_start(zone)) })
 }
 
@@ -168,7 +162,7 @@ pub fn probe(
     let mut push = |anchors: RangeInclusive<i32>, dt_cells: RangeInclusive<u32>| {
         push_ranges(anchors, ratio, tolerance.ratio_edge_percent, dt_cells, ranges);
     };
-    let same_dt = dt_low / DT_CELL_MS..=dt_high / DT_CELL_MS;
+    let same_dt = dt_low / KEY_DT_CELL_MS..=dt_high / KEY_DT_CELL_MS;
     match family {
         Family::Unchanged => push(low..=high, same_dt),
         Family::Pitch => push(low - REACH..=high + REACH, same_dt),
@@ -190,7 +184,7 @@ fn reached_dt_cells(dt_low_ms: u32, dt_high_ms: u32) -> RangeInclusive<u32> {
         clippy::cast_sign_loss,
         reason = "a time difference is positive and below a second or so"
     )]
-    let cell = |ms: f64| (ms as u32 / DT_CELL_MS).min((1 << DT_BITS) - 1);
+    let cell = |ms: f64| (ms as u32 / KEY_DT_CELL_MS).min((1 << DT_BITS) - 1);
     cell(f64::from(dt_low_ms) / factor)..=cell(f64::from(dt_high_ms) * factor)
 }
 
@@ -201,8 +195,8 @@ fn ln_dt_ratios(dt_cell: u32, dt_low_ms: u32, dt_high_ms: u32) -> [i32; 2] {
         let ratio = f64::from(track_ms.max(1)) / f64::from(query_ms.max(1));
         millionths(ratio.ln()).clamp(-REACH, REACH)
     };
-    let start_ms = dt_cell * DT_CELL_MS;
-    [ln(start_ms, dt_high_ms), ln(start_ms + DT_CELL_MS, dt_low_ms)]
+    let start_ms = dt_cell * KEY_DT_CELL_MS;
+    [ln(start_ms, dt_high_ms), ln(start_ms + KEY_DT_CELL_MS, dt_low_ms)]
 }
 
 /// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest change of tempo
@@ -219,7 +213,7 @@ pub fn ln_tempos(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
 #[must_use]
 pub fn ln_anchor(key: Key) -> i32 {
     let zone = (key.bucket >> (RATIO_BITS + DT_BITS)) as usize;
-    zone_start(zone) + i32::from(key.cell) * CELL_HEIGHT + CELL_HEIGHT / 2
+    zone_start(zone) + i32::from(key.cell) * KEY_CELL_HEIGHT + KEY_CELL_HEIGHT / 2
 }
 
 /// Appends the ranges of all buckets that hold this ratio, these time differences and anchors in
@@ -234,10 +228,11 @@ fn push_ranges(
     let (low, high) = (*anchors.start(), *anchors.end());
     for zone in 0..ZONE_COUNT {
         let start = zone_start(zone);
-        if high < start || low >= start + ZONE_HEIGHT {
+        if high < start || low >= start + KEY_ZONE_HEIGHT {
             continue;
         }
-        let cells = cell_of((low - start).max(0))..=cell_of((high - start).min(ZONE_HEIGHT - 1));
+        let cells =
+            cell_of((low - start).max(0))..=cell_of((high - start).min(KEY_ZONE_HEIGHT - 1));
         let width = ratio_cell_width(zone);
         let edge = width * ratio_edge_percent / 100;
         for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
@@ -251,17 +246,17 @@ fn push_ranges(
 }
 
 fn zone_of(ln_freq: i32) -> Option<usize> {
-    let zone = usize::try_from(ln_freq.div_euclid(ZONE_HEIGHT)).ok()?;
+    let zone = usize::try_from(ln_freq.div_euclid(KEY_ZONE_HEIGHT)).ok()?;
     (zone < ZONE_COUNT).then_some(zone)
 }
 
 fn zone_start(zone: usize) -> i32 {
-    i32::try_from(zone).expect("zones are few") * ZONE_HEIGHT
+    i32::try_from(zone).expect("zones are few") * KEY_ZONE_HEIGHT
 }
 
 /// Cell of an offset from the start of a zone, which must lie inside the zone.
 fn cell_of(offset: i32) -> u16 {
-    u16::try_from(offset / CELL_HEIGHT).expect("the offset lies inside a zone")
+    u16::try_from(offset / KEY_CELL_HEIGHT).expect("the offset lies inside a zone")
 }
 
 /// Width of a ratio cell, in millionths: half a bin at the centre of the zone, because the
@@ -269,8 +264,8 @@ fn cell_of(offset: i32) -> u16 {
 fn ratio_cell_width(zone: usize) -> i32 {
     static WIDTHS: LazyLock<[i32; ZONE_COUNT]> = LazyLock::new(|| {
         std::array::from_fn(|zone| {
-            let centre = f64::from(zone_start(zone) + ZONE_HEIGHT / 2) / 1e6;
-            millionths(0.5 * f64::from(BIN_HZ) / (BASE_HZ * centre.exp()))
+            let centre = f64::from(zone_start(zone) + KEY_ZONE_HEIGHT / 2) / 1e6;
+            millionths(KEY_RATIO_CELL_BINS * f64::from(BIN_HZ) / (KEY_BASE_HZ * centre.exp()))
         })
     });
     WIDTHS[zone]
@@ -381,7 +376,7 @@ mod tests {
             prop_assert!(is_covered(Family::Tempo, stored, (anchor, target, slower)));
             let [low, high] = ln_tempos(stored.bucket, slower, &Tolerance::of(Family::Tempo));
             prop_assert!((f64::from(low)..=f64::from(high)).contains(&(ln_factor * 1e6)));
-            prop_assert!((ln_anchor(stored) - ln_freq(anchor)).abs() <= CELL_HEIGHT / 2 + 1);
+            prop_assert!((ln_anchor(stored) - ln_freq(anchor)).abs() <= KEY_CELL_HEIGHT / 2 + 1);
         }
     }
 }

@@ -6,8 +6,6 @@
 //!
 //! The defaults are measured ones: `ARCHITECTURE.md`, "Settled decisions", has the figures.
 
-use crate::hash;
-
 /// The one analysis rate, in Hz; every input is resampled to it.
 ///
 /// 8 kHz would do for recognition (frequencies above 3.9 kHz won no query), 16 kHz keeps the band
@@ -32,6 +30,22 @@ pub const BIN_HZ: f32 = 3.906_25;
 
 const _: () = assert!(SAMPLE_RATE_HZ as usize / TIME_STEP_LEN == 1000);
 const _: () = assert!(BIN_HZ * FRAME_LEN as f32 == SAMPLE_RATE_HZ as f32);
+
+/// Frequency at which zone 0 of the key begins, in Hz; below the band of peaks.
+pub const KEY_BASE_HZ: f64 = 130.0;
+
+/// Height of a zone of the key, in millionths of ln f: a fourth or so, over which a cell of the
+/// ratio may keep one width.
+pub const KEY_ZONE_HEIGHT: i32 = 350_000;
+
+/// Height of a cell of the anchor's frequency, in millionths of ln f: a tenth of a bin at 3 kHz.
+pub const KEY_CELL_HEIGHT: i32 = 1_250;
+
+/// Width of a cell of the frequency ratio, in bins at the zone's centre.
+pub const KEY_RATIO_CELL_BINS: f64 = 0.5;
+
+/// Width of a cell of the time difference, in ms: a quarter of a frame's step.
+pub const KEY_DT_CELL_MS: u32 = 8;
 
 /// What can be tuned without changing the layout of stored data. [`Params::default`] is what
 /// Earmark uses; other values are for experiments.
@@ -108,8 +122,10 @@ impl Params {
     /// hash included: two builds with one digest make the same fingerprints.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let fixed = (SAMPLE_RATE_HZ, FRAME_LEN, HOP_LEN, TIME_STEP_LEN, FREQ_STEPS_PER_BIN);
-        let text = format!("earmark fingerprint 1; {fixed:?}; {self:?}; {}", hash::LAYOUT);
+        let analysis = (SAMPLE_RATE_HZ, FRAME_LEN, HOP_LEN, TIME_STEP_LEN, FREQ_STEPS_PER_BIN);
+        let zones = (KEY_BASE_HZ, KEY_ZONE_HEIGHT);
+        let cells = (KEY_RATIO_CELL_BINS, KEY_DT_CELL_MS, KEY_CELL_HEIGHT);
+        let text = format!("earmark fingerprint 1; {analysis:?}; {zones:?}; {cells:?}; {self:?}");
         let bytes = blake3::hash(text.as_bytes());
         u64::from_be_bytes(bytes.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }

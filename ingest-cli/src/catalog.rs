@@ -5,6 +5,7 @@
 
 mod convert;
 mod embedded;
+mod link;
 mod remote;
 mod upload;
 

@@ -1,24 +1,20 @@
 //! The catalog behind `earmark-server`, over gRPC.
 //!
 //! Calls block: a small runtime of its own drives the connection, so that the rest of the program
-//! is plain threads. A server that is busy or restarting is asked again for a while before a call
-//! fails. All texts and numbers from the server are checked before they are used.
+//! is plain threads. All texts and numbers from the server are checked before they are used.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use earmark_proto::v1;
-use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
-use earmark_proto::v1::match_service_client::MatchServiceClient;
 use fingerprint_core::index::IndexStats;
 use fingerprint_core::matching::{MatchOptions, SpeedSearch};
-use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
 use tokio::runtime::Runtime;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use super::convert;
+use super::link::Link;
 use super::upload::read_whole;
 use super::{AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
 
@@ -26,11 +22,6 @@ use super::{AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
 const UPLOADS_MAX: usize = 8;
 /// Tracks asked for at a time, the most that the server gives.
 const PAGE_LEN: u32 = 1000;
-/// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
-const ANSWER_BYTES_MAX: usize = 72 << 20;
-/// Waits before asking again when the server is busy or away; 12.6 s in all.
-const RETRY_WAITS_MS: [u64; 6] = [200, 400, 800, 1_600, 3_200, 6_400];
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a server.
 pub(super) struct RemoteCatalog {
@@ -38,34 +29,16 @@ pub(super) struct RemoteCatalog {
     link: Link,
 }
 
-/// What one call needs; cheap to clone.
-#[derive(Clone)]
-pub(super) struct Link {
-    channel: Channel,
-    url: String,
-    timeout: Duration,
-    pub(super) params: Params,
-}
-
 impl RemoteCatalog {
     pub(super) fn connect(url: &str, timeout: Duration) -> Result<Self> {
-        let url = complete_url(url)?;
-        let endpoint = Endpoint::from_shared(url.clone())
-            .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .tcp_nodelay(true)
-            .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
-            .context("the user agent is not a header value")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("earmark-grpc")
             .enable_all()
             .build()
             .context("the threads for the connection cannot be started")?;
-        let channel = runtime
-            .block_on(endpoint.connect())
-            .with_context(|| format!("no server answers at {url}; is earmark-server running?"))?;
-        Ok(Self { runtime, link: Link { channel, url, timeout, params: Params::default() } })
+        let link = runtime.block_on(Link::connect(url, timeout))?;
+        Ok(Self { runtime, link })
     }
 
     /// Runs a call on the connection's threads and waits for it.
@@ -194,92 +167,6 @@ impl Catalog for RemoteCatalog {
     }
 }
 
-impl Link {
-    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
-        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
-    }
-
-    fn matcher(&self) -> MatchServiceClient<Channel> {
-        MatchServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
-    }
-
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
-    }
-
-    /// Makes a call again while the server is busy or away, then reports its last answer.
-    async fn retry<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
-    where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
-    {
-        let mut waits = RETRY_WAITS_MS.iter();
-        loop {
-            match call().await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => match waits.next() {
-                    Some(wait_ms) if may_pass(&status) => {
-                        tokio::time::sleep(Duration::from_millis(*wait_ms)).await;
-                    }
-                    _ => return Err(self.explain(&status)),
-                },
-            }
-        }
-    }
-
-    async fn add(&self, track: &Recording) -> Result<Stored, AddError> {
-        let mut waits = RETRY_WAITS_MS.iter();
-        loop {
-            let status = match self.upload(track).await? {
-                Ok(response) => return convert::stored(response).map_err(AddError::Track),
-                Err(status) => status,
-            };
-            match waits.next() {
-                Some(wait_ms) if may_pass(&status) => {
-                    tokio::time::sleep(Duration::from_millis(*wait_ms)).await;
-                }
-                _ => {
-                    let error = self.explain(&status);
-                    return Err(match status.code() {
-                        Code::InvalidArgument
-                        | Code::ResourceExhausted
-                        | Code::OutOfRange
-                        | Code::DeadlineExceeded => AddError::Track(error),
-                        _ => AddError::Catalog(error),
-                    });
-                }
-            }
-        }
-    }
-
-    fn explain(&self, status: &Status) -> anyhow::Error {
-        let url = &self.url;
-        let text = if status.message().is_empty() { "no reason given" } else { status.message() };
-        match status.code() {
-            Code::Unavailable => anyhow!("the server at {url} cannot be reached: {text}"),
-            Code::DeadlineExceeded | Code::Cancelled => anyhow!(
-                "the server at {url} did not answer within {}; raise --timeout",
-                humantime::format_duration(self.timeout)
-            ),
-            Code::Unimplemented => {
-                anyhow!("{url} is no earmark-server, or one of another release: {text}")
-            }
-            code => anyhow!("{text} (the server at {url} answered {code:?})"),
-        }
-    }
-}
-
-/// True if the same call may succeed a little later.
-fn may_pass(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable => true,
-        // Also the code for what is too large, which stays so.
-        Code::ResourceExhausted => status.message().contains("busy"),
-        _ => false,
-    }
-}
-
 /// A track that is not there is an answer.
 fn found<T>(
     answer: Result<tonic::Response<T>, Status>,
@@ -288,38 +175,5 @@ fn found<T>(
         Ok(response) => Ok(response.map(Some)),
         Err(status) if status.code() == Code::NotFound => Ok(tonic::Response::new(None)),
         Err(status) => Err(status),
-    }
-}
-
-fn complete_url(url: &str) -> Result<String> {
-    match url.split_once("://") {
-        Some(("http", _)) => Ok(url.trim_end_matches('/').to_owned()),
-        Some(("https", _)) => bail!(
-            "{url}: this build of earmark speaks plain http; use a tunnel, or a proxy in front of \
-             the server that ends TLS"
-        ),
-        Some((scheme, _)) => bail!("{url}: unknown scheme {scheme}; use http://HOST:PORT"),
-        None => Ok(format!("http://{url}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_completed_or_refused_with_a_way_out() {
-        assert_eq!(complete_url("localhost:1").unwrap(), "http://localhost:1");
-        assert_eq!(complete_url("http://a:1/").unwrap(), "http://a:1");
-        assert!(complete_url("https://a").unwrap_err().to_string().contains("proxy"));
-        assert!(complete_url("ftp://a").unwrap_err().to_string().contains("http://HOST:PORT"));
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        assert!(may_pass(&Status::unavailable("")));
-        assert!(may_pass(&Status::resource_exhausted("server is busy; try again later")));
-        assert!(!may_pass(&Status::resource_exhausted("upload is larger than 1 GiB")));
-        assert!(!may_pass(&Status::invalid_argument("busy")));
     }
 }

@@ -14,10 +14,10 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::remote::Link;
-use super::{AddError, Audio, Recording, convert};
+use super::link::{Link, Patience};
+use super::{AddError, Audio, Recording, Stored, convert};
 
 /// Bytes of one piece of a track.
 const PIECE_BYTES: usize = 256 << 10;
@@ -27,8 +27,34 @@ const PIECES_AHEAD: usize = 4;
 const CLIP_BYTES_MAX: u64 = 256 << 20;
 
 impl Link {
+    /// Adds a track.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`] says whether this track or the catalog is at fault.
+    pub(super) async fn add(&self, track: &Recording) -> Result<Stored, AddError> {
+        let mut patience = Patience::default();
+        loop {
+            let status = match self.upload(track).await? {
+                Ok(response) => return convert::stored(response).map_err(AddError::Track),
+                Err(status) => status,
+            };
+            if patience.lasts(&status).await {
+                continue;
+            }
+            let error = self.explain(&status);
+            return Err(match status.code() {
+                Code::InvalidArgument
+                | Code::ResourceExhausted
+                | Code::OutOfRange
+                | Code::DeadlineExceeded => AddError::Track(error),
+                _ => AddError::Catalog(error),
+            });
+        }
+    }
+
     /// One attempt: the header, then the bytes, read while they are sent.
-    pub(super) async fn upload(
+    async fn upload(
         &self,
         track: &Recording,
     ) -> Result<Result<v1::AddTrackResponse, Status>, AddError> {
