@@ -1,0 +1,155 @@
+//! One connection to a server, and what every call over it has in common: a deadline, patience
+//! with a server that is busy or restarting, and errors that say what to do.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
+use earmark_proto::v1::match_service_client::MatchServiceClient;
+use fingerprint_core::params::Params;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
+const ANSWER_BYTES_MAX: usize = 72 << 20;
+/// Waits before asking again when the server is busy or away; 12.6 s in all.
+const RETRY_WAITS_MS: [u64; 6] = [200, 400, 800, 1_600, 3_200, 6_400];
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one call needs; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Link {
+    channel: Channel,
+    url: String,
+    timeout: Duration,
+    pub(super) params: Params,
+}
+
+impl Link {
+    /// Connects to the server at `url`.
+    ///
+    /// # Errors
+    ///
+    /// If `url` is no address, or nobody answers there.
+    pub(super) async fn connect(url: &str, timeout: Duration) -> Result<Self> {
+        let url = complete_url(url)?;
+        let endpoint = Endpoint::from_shared(url.clone())
+            .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .tcp_nodelay(true)
+            .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
+            .context("the user agent is not a header value")?;
+        let channel = endpoint
+            .connect()
+            .await
+            .with_context(|| format!("no server answers at {url}; is earmark-server running?"))?;
+        Ok(Self { channel, url, timeout, params: Params::default() })
+    }
+
+    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(super) fn matcher(&self) -> MatchServiceClient<Channel> {
+        MatchServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    /// Makes a call again while the server is busy or away, then reports its last answer.
+    pub(super) async fn retry<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut patience = Patience::default();
+        loop {
+            match call().await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if patience.lasts(&status).await => {}
+                Err(status) => return Err(self.explain(&status)),
+            }
+        }
+    }
+
+    /// What went wrong, and what to do about it.
+    pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
+        let url = &self.url;
+        let text = if status.message().is_empty() { "no reason given" } else { status.message() };
+        match status.code() {
+            Code::Unavailable => anyhow!("the server at {url} cannot be reached: {text}"),
+            Code::DeadlineExceeded | Code::Cancelled => anyhow!(
+                "the server at {url} did not answer within {}; raise --timeout",
+                humantime::format_duration(self.timeout)
+            ),
+            Code::Unimplemented => {
+                anyhow!("{url} is no earmark-server, or one of another release: {text}")
+            }
+            code => anyhow!("{text} (the server at {url} answered {code:?})"),
+        }
+    }
+}
+
+/// How often a call was made again.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    waits: usize,
+}
+
+impl Patience {
+    /// Waits, and says that the call shall be made again; or says that there is no point in it.
+    pub(super) async fn lasts(&mut self, status: &Status) -> bool {
+        let Some(wait_ms) = RETRY_WAITS_MS.get(self.waits).filter(|_| may_pass(status)) else {
+            return false;
+        };
+        self.waits += 1;
+        tokio::time::sleep(Duration::from_millis(*wait_ms)).await;
+        true
+    }
+}
+
+/// True if the same call may succeed a little later.
+fn may_pass(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => true,
+        // Also the code for what is too large, which stays so.
+        Code::ResourceExhausted => status.message().contains("busy"),
+        _ => false,
+    }
+}
+
+fn complete_url(url: &str) -> Result<String> {
+    match url.split_once("://") {
+        Some(("http", _)) => Ok(url.trim_end_matches('/').to_owned()),
+        Some(("https", _)) => bail!(
+            "{url}: this build of earmark speaks plain http; use a tunnel, or a proxy in front of \
+             the server that ends TLS"
+        ),
+        Some((scheme, _)) => bail!("{url}: unknown scheme {scheme}; use http://HOST:PORT"),
+        None => Ok(format!("http://{url}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_completed_or_refused_with_a_way_out() {
+        assert_eq!(complete_url("localhost:1").unwrap(), "http://localhost:1");
+        assert_eq!(complete_url("http://a:1/").unwrap(), "http://a:1");
+        assert!(complete_url("https://a").unwrap_err().to_string().contains("proxy"));
+        assert!(complete_url("ftp://a").unwrap_err().to_string().contains("http://HOST:PORT"));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        assert!(may_pass(&Status::unavailable("")));
+        assert!(may_pass(&Status::resource_exhausted("server is busy; try again later")));
+        assert!(!may_pass(&Status::resource_exhausted("upload is larger than 1 GiB")));
+        assert!(!may_pass(&Status::invalid_argument("busy")));
+    }
+}
