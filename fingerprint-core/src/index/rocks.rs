@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    Direction, IteratorMode, MergeOperands, Options, WriteBatch, WriteOptions,
+    DBRawIterator, Direction, IteratorMode, MergeOperands, Options, WriteBatch, WriteOptions,
 };
 
 use super::posting::Row;
@@ -42,6 +42,8 @@ pub const FORMAT_VERSION: u32 = 1;
 const CACHE_BYTES: usize = 256 << 20;
 /// Changes gathered in memory before they are written to files.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
+/// Rows that are stepped over before one is looked up.
+const STEPS_MAX: usize = 8;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
@@ -404,25 +406,25 @@ impl Index for RocksIndex {
         ranges: &[KeyRange],
         visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
-        let mut buckets: Vec<u32> = ranges.iter().map(|range| range.bucket).collect();
-        buckets.dedup();
-        let keys: Vec<_> = buckets.iter().map(|bucket| bucket.to_be_bytes()).collect();
-        let rows = self.db.batched_multi_get_cf(self.family(POSTINGS), &keys, true);
-        let mut i = 0;
-        for (bucket, row) in buckets.iter().zip(rows) {
-            let first = i;
-            i += ranges[first..].partition_point(|range| range.bucket <= *bucket);
-            let Some(bytes) = row.map_err(storage("read posting lists"))? else { continue };
-            let row = Row::decode_bucket(*bucket, &bytes)?;
-            for (j, range) in ranges[first..i].iter().enumerate() {
-                let low = row.postings.partition_point(|p| p.cell < *range.cells.start());
-                let high = row.postings.partition_point(|p| p.cell <= *range.cells.end());
-                if low < high && visit(first + j, &row.postings[low..high]).is_break() {
-                    return Ok(());
+        let mut rows = self.db.raw_iterator_cf(self.family(POSTINGS));
+        let mut first = 0;
+        for of_bucket in ranges.chunk_by(|a, b| a.bucket == b.bucket) {
+            let bucket = of_bucket[0].bucket;
+            seek_forward(&mut rows, bucket);
+            let Some((key, bytes)) = rows.item() else { break };
+            if key == bucket.to_be_bytes() {
+                let row = Row::decode_bucket(bucket, bytes)?;
+                for (j, range) in of_bucket.iter().enumerate() {
+                    let low = row.postings.partition_point(|p| p.cell < *range.cells.start());
+                    let high = row.postings.partition_point(|p| p.cell <= *range.cells.end());
+                    if low < high && visit(first + j, &row.postings[low..high]).is_break() {
+                        return Ok(());
+                    }
                 }
             }
+            first += of_bucket.len();
         }
-        Ok(())
+        rows.status().map_err(storage("read posting lists"))
     }
 
     fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
@@ -453,6 +455,24 @@ impl Index for RocksIndex {
             stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
         }
         Ok(stats)
+    }
+}
+
+/// Moves to the first row at or behind `bucket`; `rows` must not be behind it already.
+///
+/// A search for changed recordings reads runs of neighbouring buckets, and stepping from row to
+/// row costs a tenth of looking one up.
+fn seek_forward(rows: &mut DBRawIterator<'_>, bucket: u32) {
+    let wanted = bucket.to_be_bytes();
+    for _ in 0..STEPS_MAX {
+        match rows.key() {
+            Some(key) if key < wanted.as_slice() => rows.next(),
+            Some(_) => return,
+            None => break,
+        }
+    }
+    if rows.key().is_none_or(|key| key < wanted.as_slice()) {
+        rows.seek(wanted);
     }
 }
 

@@ -33,6 +33,10 @@ const RUNG: i32 = 10_000;
 const TEMPO_RUNG: i32 = 20_000;
 /// Most votes of a pass, which bounds its memory to 64 MiB.
 const VOTES_MAX: usize = 1 << 22;
+/// Votes from which on lonely ones are left out: fewer are sorted in a millisecond.
+const LONELY_FROM: usize = 1 << 14;
+/// Diagonals in a coarse cell: half a second.
+const CELL_BINS: u64 = 4;
 /// Most candidates of one track.
 const OF_TRACK_MAX: usize = 3;
 /// Added to diagonals, which are negative where a query begins before the first track does.
@@ -209,9 +213,36 @@ fn rungs(
     }
 }
 
+/// Leaves out most votes that no other supports, if they are many.
+///
+/// Nearly all votes of a pass for changed recordings are chance ones with a bin to themselves.
+/// Counting votes in coarse cells, which may collide, costs a tenth of sorting them; three
+/// together are the least that can make a candidate among so many.
+fn drop_lonely(votes: &mut Vec<Vote>) {
+    const SUPPORT_MIN: u8 = 3;
+    if votes.len() < LONELY_FROM {
+        return;
+    }
+    let bits = (4 * votes.len()).next_power_of_two().trailing_zeros();
+    let mut counts = vec![0_u8; 1 << bits];
+    // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
+    let place = |cell: u64| (cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize;
+    for vote in votes.iter() {
+        let count = &mut counts[place(vote.bin / CELL_BINS)];
+        *count = count.saturating_add(1);
+    }
+    votes.retain(|vote| {
+        // True votes of two neighbouring bins may lie in two cells.
+        let cell = vote.bin / CELL_BINS;
+        let nearer = if vote.bin % CELL_BINS < CELL_BINS / 2 { cell - 1 } else { cell + 1 };
+        counts[place(cell)].saturating_add(counts[place(nearer)]) >= SUPPORT_MIN
+    });
+}
+
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
 /// because rounding spreads true votes over two.
 fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
+    drop_lonely(&mut votes);
     votes.sort_unstable_by_key(|vote| vote.bin);
     let bins: Vec<(u64, f32, f32)> = votes
         .chunk_by(|a, b| a.bin == b.bin)
@@ -267,6 +298,25 @@ mod tests {
         assert_eq!(found.iter().map(|p| p.weight).collect::<Vec<_>>(), [4.0, 3.5, 1.0]);
         assert!((found[0].ln_change - 30_000.0).abs() < 1.0);
         assert_eq!(diagonal_of(found[2].bin), -3);
+    }
+
+    #[test]
+    fn lonely_votes_change_no_candidate_that_has_support() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut votes: Vec<_> = (0..100_000)
+            .map(|_| vote(rng.i32(-14..=14), rng.i64(0..40_000_000), 2.0 + rng.f32()))
+            .collect();
+        for diagonal in [39_999, 40_000, 40_003, 40_004] {
+            // Supported by three votes in two neighbouring bins, wherever cells begin.
+            votes.extend([0, 0, 1].map(|step| vote(3, diagonal * 100 + step, 2.0)));
+        }
+        let best = |votes| places(votes).into_iter().take(4).collect::<Vec<_>>();
+        let mut sorted = best(votes.clone());
+        sorted.sort_unstable();
+        assert_eq!(sorted, [3_999_900, 4_000_000, 4_000_300, 4_000_400]);
+        let before = votes.len();
+        drop_lonely(&mut votes);
+        assert!(votes.len() < before / 10, "{} of {before}", votes.len());
     }
 
     #[test]
