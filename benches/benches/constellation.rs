@@ -2,6 +2,7 @@
 //! a query verifies. Elements are peaks, bytes are encoded ones.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use earmark_benches::Pcm;
@@ -35,5 +36,9 @@ fn constellation(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, constellation);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).sample_size(50);
+    targets = constellation
+}
 criterion_main!(benches);

@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use earmark_benches::{Pcm, catalog, rocks_index};
@@ -154,5 +155,9 @@ fn read(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, add_batch, add_one, read);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).sample_size(50);
+    targets = add_batch, add_one, read
+}
 criterion_main!(benches);

@@ -2,6 +2,7 @@
 //! looks up. Reading the postings of these keys has its own bench (`index`).
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use earmark_benches::Pcm;
@@ -58,5 +59,9 @@ fn query(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reference, query);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).sample_size(50);
+    targets = reference, query
+}
 criterion_main!(benches);

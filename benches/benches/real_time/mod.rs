@@ -20,7 +20,7 @@ pub(crate) fn criterion(seconds: u64) -> Criterion<RealTime> {
     Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(seconds))
-        .sample_size(50)
+        .sample_size(30)
         .with_measurement(RealTime)
 }
 
