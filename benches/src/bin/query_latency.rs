@@ -12,6 +12,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -90,17 +91,21 @@ struct Latencies {
     refused_count: usize,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
-    let params = Params::default();
-    let clips = cli
-        .clips
-        .iter()
-        .map(|path| fingerprint(path, cli.seconds, &params))
-        .collect::<Result<Vec<_>>>()?;
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If standard error is gone, there is nowhere left to complain to.
+            let _ = writeln!(io::stderr().lock(), "query_latency: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
     let latencies = match (&cli.target.index, &cli.target.server) {
-        (Some(dir), _) => embedded(dir, &clips, &cli, &params)?,
-        (None, Some(url)) => remote(url, &clips, &cli, &params)?,
+        (Some(dir), _) => embedded(dir, cli)?,
+        (None, Some(url)) => remote(url, cli)?,
         (None, None) => bail!("give --index DIR or --server URL"),
     };
     io::stdout().lock().write_all(table(latencies).as_bytes())?;
@@ -112,6 +117,11 @@ fn positive(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err("give a number above 0".to_owned()),
     }
+}
+
+/// The fingerprints of all clips.
+fn fingerprints(cli: &Cli, params: &Params) -> Result<Vec<Fingerprint>> {
+    cli.clips.iter().map(|path| fingerprint(path, cli.seconds, params)).collect()
 }
 
 /// The fingerprint of the first `seconds` of a file. Cutting comes before the fingerprint, because
@@ -139,11 +149,14 @@ fn fingerprint(path: &Path, seconds: f64, params: &Params) -> Result<Fingerprint
     Ok(fingerprinter.finish())
 }
 
-fn embedded(dir: &Path, clips: &[Fingerprint], cli: &Cli, params: &Params) -> Result<Latencies> {
-    let index = RocksIndex::open(dir, params)?;
+fn embedded(dir: &Path, cli: &Cli) -> Result<Latencies> {
+    let params = Params::default();
+    // Before the clips, which may take minutes: it tells at once what is wrong with the folder.
+    let index = RocksIndex::open(dir, &params)?;
+    let clips = fingerprints(cli, &params)?;
     let options = MatchOptions { speed_search: cli.speed_search.into(), ..MatchOptions::default() };
-    measure(clips, cli.repeat, |clip| {
-        let report = match_fingerprint(&index, clip, &options, params, &|| false)?;
+    measure(&clips, cli.repeat, |clip| {
+        let report = match_fingerprint(&index, clip, &options, &params, &|| false)?;
         Ok(match report.status {
             MatchStatus::Matched => Answer::Matched,
             MatchStatus::NoMatch => Answer::Unmatched,
@@ -152,8 +165,10 @@ fn embedded(dir: &Path, clips: &[Fingerprint], cli: &Cli, params: &Params) -> Re
     })
 }
 
-fn remote(url: &str, clips: &[Fingerprint], cli: &Cli, params: &Params) -> Result<Latencies> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
+fn remote(url: &str, cli: &Cli) -> Result<Latencies> {
+    let params = Params::default();
+    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let endpoint = Endpoint::from_shared(url.clone())
         .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
         .tcp_nodelay(true);
     // One thread drives the connection and waits for the answer: no hand-over is timed.
@@ -165,8 +180,10 @@ fn remote(url: &str, clips: &[Fingerprint], cli: &Cli, params: &Params) -> Resul
         .block_on(endpoint.connect())
         .with_context(|| format!("no server answers at {url}; is earmark-server running?"))?;
     let mut client = MatchServiceClient::new(channel);
-    let requests: Vec<_> =
-        clips.iter().map(|clip| request(clip, cli.speed_search, params)).collect();
+    let requests: Vec<_> = fingerprints(cli, &params)?
+        .iter()
+        .map(|clip| request(clip, cli.speed_search, &params))
+        .collect();
     measure(&requests, cli.repeat, |request| {
         // The fingerprint inside is shared, not copied.
         let response = runtime.block_on(client.r#match(request.clone()))?.into_inner();
