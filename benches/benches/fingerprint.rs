@@ -9,7 +9,7 @@ mod real_time;
 use std::fs;
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use earmark_benches::{Pcm, built_in_only, testdata};
 use fingerprint_core::decode::Input;
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
@@ -27,6 +27,8 @@ fn from_samples(c: &mut Criterion<RealTime>) {
     let resampled = cd.at_analysis_rate();
 
     let mut group = c.benchmark_group("fingerprint/samples");
+    // Iterations of milliseconds need no averaging over ever more of them.
+    group.sampling_mode(SamplingMode::Flat);
     for pcm in [resampled, cd, dat] {
         group.throughput(real_time::throughput(pcm.samples.len(), &pcm));
         group.bench_function(BenchmarkId::from_parameter(pcm.rate_hz), |b| {
@@ -47,6 +49,7 @@ fn from_audio(c: &mut Criterion<RealTime>) {
     let params = Params::default();
     let options = built_in_only();
     let mut group = c.benchmark_group("fingerprint/audio");
+    group.sampling_mode(SamplingMode::Flat);
     for name in ["awakening.mp3", "armygeddon.m4a", "mountain.flac"] {
         let path = format!("catalog/{name}");
         let pcm = Pcm::decode(&path);

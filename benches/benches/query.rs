@@ -13,7 +13,9 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use earmark_benches::{Pcm, catalog, rocks_index};
 use fingerprint_core::index::{Index, MemoryIndex};
 use fingerprint_core::matching::{MatchOptions, MatchStatus, SpeedSearch, match_fingerprint};
@@ -31,6 +33,8 @@ fn search(c: &mut Criterion) {
     let hit = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint();
     let miss = Pcm::decode("clips/not_in_catalog.mp3").fingerprint();
     let mut group = c.benchmark_group("query");
+    // Iterations of milliseconds need no averaging over ever more of them.
+    group.sampling_mode(SamplingMode::Flat);
     for (name, clip, speed_search, expected) in [
         ("hit", &hit, SpeedSearch::Auto, (MatchStatus::Matched, 1)),
         ("miss", &miss, SpeedSearch::Off, (MatchStatus::NoMatch, 1)),
