@@ -7,13 +7,11 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use earmark_benches::Pcm;
 use fingerprint_core::constellation::{decode, encode};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::Role;
 
-/// A track of 30 s, reduced to the peaks that an index keeps.
+/// A track of 30 s.
 fn constellation(c: &mut Criterion) {
-    let rank_max = Params::default().reference_rank_max;
-    let mut peaks = Pcm::decode("catalog/armygeddon.m4a").fingerprint().peaks;
-    peaks.retain(|peak| peak.rank <= rank_max);
+    let peaks = Pcm::decode("catalog/armygeddon.m4a").fingerprint(Role::Track).peaks;
     let mut encoded = Vec::new();
     encode(&peaks, &mut encoded);
 

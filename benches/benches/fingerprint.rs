@@ -13,13 +13,14 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion
 use earmark_benches::{Pcm, built_in_only, testdata};
 use fingerprint_core::decode::Input;
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use real_time::RealTime;
 
 /// Samples of one call: what an MP3 frame decodes to, so that the chunks are those of real use.
 const CHUNK_LEN: usize = 1152;
 const SECONDS: usize = 20;
 
+/// What a client does for a clip.
 fn from_samples(c: &mut Criterion<RealTime>) {
     let params = Params::default();
     let cd = Pcm::decode("catalog/mountain.flac").cut(0, SECONDS);
@@ -33,7 +34,7 @@ fn from_samples(c: &mut Criterion<RealTime>) {
         group.throughput(real_time::throughput(pcm.samples.len(), &pcm));
         group.bench_function(BenchmarkId::from_parameter(pcm.rate_hz), |b| {
             b.iter(|| {
-                let mut fingerprinter = Fingerprinter::new(&params);
+                let mut fingerprinter = Fingerprinter::new(&params, Role::Query);
                 for chunk in black_box(&pcm.samples).chunks(CHUNK_LEN) {
                     fingerprinter.push(chunk, pcm.rate_hz).expect("the rate is a usual one");
                 }
@@ -57,7 +58,8 @@ fn from_audio(c: &mut Criterion<RealTime>) {
         group.throughput(real_time::throughput(pcm.samples.len(), &pcm));
         group.bench_function(name, |b| {
             b.iter(|| {
-                Fingerprint::from_audio(Input::Bytes(black_box(&bytes)), &options, &params)
+                let input = Input::Bytes(black_box(&bytes));
+                Fingerprint::from_audio(input, &options, &params, Role::Track)
                     .expect("it was decoded before")
             });
         });

@@ -14,7 +14,7 @@ use earmark_benches::{Pcm, catalog, rocks_index};
 use fingerprint_core::hash::{Family, KeyRange, Tolerance, probe};
 use fingerprint_core::index::{Index, MemoryIndex, NewTrack, RocksIndex};
 use fingerprint_core::landmark::for_each_pair;
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tempfile::TempDir;
 
 /// A folder beside the build, which is on a disk: in `/tmp` an index may lie in memory, and
@@ -100,7 +100,7 @@ fn indexes<'a>(memory: &'a MemoryIndex, rocks: &'a RocksIndex) -> [(&'a str, &'a
 
 /// The key ranges that a search of a family looks up for a clip, in the order of the index.
 fn ranges_of(path: &str, family: Family) -> Vec<KeyRange> {
-    let peaks = Pcm::decode(path).fingerprint().peaks;
+    let peaks = Pcm::decode(path).fingerprint(Role::Query).peaks;
     let tolerance = Tolerance::of(family);
     let mut ranges = Vec::new();
     for_each_pair(&peaks, &Params::default(), |anchor, target| {

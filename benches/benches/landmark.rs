@@ -8,20 +8,19 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use earmark_benches::Pcm;
 use fingerprint_core::hash::{Family, Tolerance, probe};
 use fingerprint_core::landmark::{for_each_pair, reference_landmarks};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 
 const FAMILIES: [Family; 4] = [Family::Unchanged, Family::Pitch, Family::Speed, Family::Tempo];
 
-/// A track of 30 s, reduced to the peaks that an index keeps. Elements are these peaks.
+/// A track of 30 s. Elements are its peaks.
 fn reference(c: &mut Criterion) {
     let params = Params::default();
-    let mut peaks = Pcm::decode("catalog/armygeddon.m4a").fingerprint().peaks;
-    peaks.retain(|peak| peak.rank <= params.reference_rank_max);
+    let peaks = Pcm::decode("catalog/armygeddon.m4a").fingerprint(Role::Track).peaks;
 
     let mut group = c.benchmark_group("landmark/reference");
     group.throughput(Throughput::Elements(peaks.len() as u64));
     group.bench_function("30s", |b| {
-        b.iter(|| reference_landmarks(black_box(&peaks), &params));
+        b.iter(|| reference_landmarks(black_box(&peaks), 0..peaks.len(), &params));
     });
     group.finish();
 }
@@ -29,7 +28,7 @@ fn reference(c: &mut Criterion) {
 /// A query of 10 s: its pairs, then the key ranges of each family of changes. Elements are pairs.
 fn query(c: &mut Criterion) {
     let params = Params::default();
-    let peaks = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint().peaks;
+    let peaks = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint(Role::Query).peaks;
     let mut pairs = Vec::new();
     for_each_pair(&peaks, &params, |anchor, target| pairs.push((anchor, target)));
 

@@ -19,7 +19,7 @@ use criterion::{
 use earmark_benches::{Pcm, catalog, rocks_index};
 use fingerprint_core::index::{Index, MemoryIndex};
 use fingerprint_core::matching::{MatchOptions, MatchStatus, SpeedSearch, match_fingerprint};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 
 fn search(c: &mut Criterion) {
     let params = Params::default();
@@ -30,8 +30,8 @@ fn search(c: &mut Criterion) {
     memory.add(&tracks).expect("the ids differ");
     let indexes: [(&str, &dyn Index); 2] = [("memory", &memory), ("rocks", &rocks)];
 
-    let hit = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint();
-    let miss = Pcm::decode("clips/not_in_catalog.mp3").fingerprint();
+    let hit = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint(Role::Query);
+    let miss = Pcm::decode("clips/not_in_catalog.mp3").fingerprint(Role::Query);
     let mut group = c.benchmark_group("query");
     // Iterations of milliseconds need no averaging over ever more of them.
     group.sampling_mode(SamplingMode::Flat);

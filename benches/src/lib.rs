@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
 use fingerprint_core::index::{Index, Metadata, NewTrack, RocksIndex};
-use fingerprint_core::params::{Params, SAMPLE_RATE_HZ};
+use fingerprint_core::params::{Params, Role, SAMPLE_RATE_HZ};
 use fingerprint_core::resample::Resampler;
 use fingerprint_core::units::TrackId;
 
@@ -68,14 +68,14 @@ impl Pcm {
         Self { samples, rate_hz: SAMPLE_RATE_HZ }
     }
 
-    /// Its fingerprint, with the default parameters.
+    /// Its fingerprint for `role`, with the default parameters.
     ///
     /// # Panics
     ///
     /// Never: all rates of `testdata/` can be resampled.
     #[must_use]
-    pub fn fingerprint(&self) -> Fingerprint {
-        let mut fingerprinter = Fingerprinter::new(&Params::default());
+    pub fn fingerprint(&self, role: Role) -> Fingerprint {
+        let mut fingerprinter = Fingerprinter::new(&Params::default(), role);
         fingerprinter.push(&self.samples, self.rate_hz).expect("the rate is a usual one");
         fingerprinter.finish()
     }
@@ -128,7 +128,7 @@ pub fn catalog() -> Vec<NewTrack> {
         NewTrack {
             id: TrackId::new(stem.clone()).expect("names in testdata are plain"),
             metadata: Metadata { title: Some(stem.into_owned()), ..Metadata::default() },
-            fingerprint: Pcm::decode(&path).fingerprint(),
+            fingerprint: Pcm::decode(&path).fingerprint(Role::Track),
         }
     };
     files("catalog").into_iter().map(track).collect()

@@ -23,7 +23,7 @@ use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
 use fingerprint_core::index::RocksIndex;
 use fingerprint_core::matching::{MatchOptions, MatchStatus, SpeedSearch, match_fingerprint};
-use fingerprint_core::params::Params;
+use fingerprint_core::params::{Params, Role};
 use tokio::runtime;
 use tonic::transport::Endpoint;
 
@@ -127,7 +127,7 @@ fn fingerprints(cli: &Cli, params: &Params) -> Result<Vec<Fingerprint>> {
 /// The fingerprint of the first `seconds` of a file. Cutting comes before the fingerprint, because
 /// that is what a client with a short recording has.
 fn fingerprint(path: &Path, seconds: f64, params: &Params) -> Result<Fingerprint> {
-    let mut fingerprinter = Fingerprinter::new(params);
+    let mut fingerprinter = Fingerprinter::new(params, Role::Query);
     let mut pushed = Ok(());
     decode(Input::Path(path), &DecodeOptions::default(), &mut |samples, rate_hz| {
         let left_s = seconds - fingerprinter.duration_s();
