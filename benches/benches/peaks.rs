@@ -1,8 +1,8 @@
 //! Cost of picking and ranking peaks alone: the frames of 10 s of audio to a constellation.
 //!
 //! The cost depends on how many local maxima there are, so two recordings of different density
-//! are timed: an orchestral one and a metal band; and on how many peaks are kept, so both roles of a
-//! fingerprint are. Elements are frames.
+//! are timed, an orchestral one and a metal band; and on how many peaks are kept, so both roles
+//! of a fingerprint are. Elements are frames.
 
 mod real_time;
 
