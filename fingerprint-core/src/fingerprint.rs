@@ -256,13 +256,22 @@ impl Fingerprint {
         role: Role,
     ) -> Result<(Self, DecodeSummary), DecodeError> {
         let mut fingerprinter = Fingerprinter::new(params, role);
-        let summary = decode(input, options, &mut |samples, rate_hz| {
-            match fingerprinter.push(samples, rate_hz) {
-                Ok(()) => ControlFlow::Continue(()),
-                // The decoder has checked the rate against narrower limits.
-                Err(RateError { .. }) => ControlFlow::Break(()),
+        let name = input.name();
+        let mut refused = None;
+        let summary = decode(input, options, &mut |samples, rate_hz| match fingerprinter
+            .push(samples, rate_hz)
+        {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                refused = Some(error);
+                ControlFlow::Break(())
             }
         })?;
+        if let Some(error) = refused {
+            let DecodeSummary { container, codec, .. } = summary;
+            let reason = error.to_string();
+            return Err(DecodeError::Undecodable { name, container, codec, reason });
+        }
         Ok((fingerprinter.finish(), summary))
     }
 

@@ -188,13 +188,20 @@ fn reached_dt_cells(dt_low_ms: u32, dt_high_ms: u32) -> RangeInclusive<u32> {
     cell(f64::from(dt_low_ms) / factor)..=cell(f64::from(dt_high_ms) * factor)
 }
 
+/// Natural logarithm of a time difference, in millionths. Zero gives the value of 1 ms.
+fn ln_ms(ms: u32) -> i32 {
+    const LEN: usize = 2_048;
+    static TABLE: LazyLock<Vec<i32>> =
+        LazyLock::new(|| (0..LEN).map(|ms| millionths((ms.max(1) as f64).ln())).collect());
+    // Longer ones than a key can hold lead nowhere.
+    TABLE[(ms as usize).min(LEN - 1)]
+}
+
 /// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest ratio between a
 /// time difference in `dt_cell` and one of `dt_low_ms` to `dt_high_ms`.
 fn ln_dt_ratios(dt_cell: u32, dt_low_ms: u32, dt_high_ms: u32) -> [i32; 2] {
-    let ln = |track_ms: u32, query_ms: u32| {
-        let ratio = f64::from(track_ms.max(1)) / f64::from(query_ms.max(1));
-        millionths(ratio.ln()).clamp(-REACH, REACH)
-    };
+    let ln =
+        |track_ms: u32, query_ms: u32| (ln_ms(track_ms) - ln_ms(query_ms)).clamp(-REACH, REACH);
     let start_ms = dt_cell * KEY_DT_CELL_MS;
     [ln(start_ms, dt_high_ms), ln(start_ms + KEY_DT_CELL_MS, dt_low_ms)]
 }

@@ -17,6 +17,10 @@ use crate::hash::{self, Key};
 use crate::params::{BIN_HZ, FREQ_STEPS_PER_BIN, Params};
 use crate::peaks::Peak;
 
+/// Most targets of an anchor, the nearest in time. Neighbourhoods leave no room for as many in
+/// real audio; made-up constellations would take time that grows with the square.
+const TARGETS_MAX: usize = 64;
+
 /// One landmark of a track, ready to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Landmark {
@@ -93,6 +97,7 @@ fn for_each_anchor(
             .filter(eligible)
             .filter(|target| target.time_ms - anchor.time_ms >= params.zone_min_ms)
             .filter(|target| target.freq.abs_diff(anchor.freq) <= freq_distance_max)
+            .take(TARGETS_MAX)
             .copied();
         visit(*anchor, &mut zone);
     }

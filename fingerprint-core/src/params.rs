@@ -12,6 +12,11 @@
 /// up to 5.5 kHz for noisy ones.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
 
+/// Lowest sample rate that is accepted, in Hz.
+pub const RATE_MIN_HZ: u32 = 1_000;
+/// Highest sample rate that is accepted, in Hz.
+pub const RATE_MAX_HZ: u32 = 768_000;
+
 /// Length of a frame in samples (256 ms). Long windows resolve partials: 256 ms found more
 /// damaged clips than 64, 128 or 512 ms.
 pub const FRAME_LEN: usize = 4096;
@@ -118,8 +123,8 @@ impl Params {
         }
     }
 
-    /// First eight bytes of the BLAKE3 hash of all values, the fixed ones and the layout of the
-    /// hash included: two builds with one digest make the same fingerprints.
+    /// First eight bytes of the BLAKE3 hash of all values of this module. Builds with different
+    /// digests must not share an index; the reverse also needs the same code.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let analysis = (SAMPLE_RATE_HZ, FRAME_LEN, HOP_LEN, TIME_STEP_LEN, FREQ_STEPS_PER_BIN);

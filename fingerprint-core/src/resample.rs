@@ -12,12 +12,8 @@ use std::fmt;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
-use crate::params::SAMPLE_RATE_HZ;
+use crate::params::{RATE_MAX_HZ, RATE_MIN_HZ, SAMPLE_RATE_HZ};
 
-/// Lowest sample rate that is accepted, in Hz.
-pub const RATE_MIN_HZ: u32 = 1_000;
-/// Highest sample rate that is accepted, in Hz.
-pub const RATE_MAX_HZ: u32 = 768_000;
 /// Wanted block length in input samples; measured fastest for the usual rates.
 const BLOCK_LEN: usize = 1024;
 

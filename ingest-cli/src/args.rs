@@ -23,6 +23,7 @@ Exit codes:
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
   tracks   0 done, 1 a track was not there, 2 an error
   others   0 done, 2 an error
+  all      141 if standard output was closed early
 
 Environment:
   EARMARK_INDEX    folder of the index, where neither --index nor --server is given
@@ -52,7 +53,8 @@ What is not known or not computed is null. CSV has one row a match, and one row 
 columns for a clip without any.";
 
 const INGEST_HELP: &str = "\
-Exit codes: 0 every file is in the catalog, 2 something failed, 130 interrupted.
+Exit codes: 0 every file is in the catalog, 2 something failed or no file was found, 130
+interrupted (143 by SIGTERM).
 
 A manifest is a .csv (or .tsv) file with a header line, or a .jsonl file with one object a line.
 Only path is required; relative paths start at the manifest's folder. track_id, title, artist,

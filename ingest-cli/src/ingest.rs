@@ -49,6 +49,11 @@ const EXIT_FAILED: u8 = 2;
 pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let target = args.target.resolve()?;
     target.check_send_audio(args.send_audio)?;
+    if args.paths.iter().any(|path| path.as_os_str() == "-") {
+        bail!(
+            "ingest reads no standard input, because a track needs a file to be found again; save it first"
+        );
+    }
     // A manifest that cannot be read at all is found out before anything is made.
     let manifest = args.manifest.as_deref().map(Manifest::open).transpose()?;
     let sources = Sources { paths: args.paths.clone(), manifest };
@@ -65,25 +70,32 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let written = ingest_all(&sources, &*catalog, &journal, &mut writer, args, jobs, &stop);
     progress.finish();
     // An interrupted job shall end now; the run that completes it compacts.
-    if written.is_ok() && !stop.is_requested() && is_worth_compacting(&*catalog, &writer)? {
-        catalog.compact()?;
-    }
-    let mut summary = writer.finish()?;
+    let compacted = if written.is_ok() && !stop.is_requested() {
+        compact_if_worth(&*catalog, &writer)
+    } else {
+        Ok(())
+    };
+    let (mut summary, reported) = writer.finish();
     summary.interrupted = stop.exit_code().is_some();
+    // What was done is told before what went wrong at the end.
     summary::print(&summary, args.format)?;
-    written?;
+    written.and(reported).and(compacted)?;
     Ok(match stop.exit_code() {
         Some(code) => code,
-        None if summary.failed > 0 => EXIT_FAILED,
+        // A folder that is empty is most often one that is not mounted.
+        None if summary.failed > 0 || summary.files == 0 => EXIT_FAILED,
         None => 0,
     })
 }
 
-/// True if much of the catalog was written. Compaction rewrites all of it, which a few new tracks
-/// in a large catalog are not worth: the store compacts bit by bit anyway.
-fn is_worth_compacting(catalog: &dyn Catalog, writer: &Writer<'_>) -> Result<bool> {
+/// Compacts if much of the catalog was written. That rewrites all of it, which a few new tracks in a
+/// large catalog are not worth: the store compacts bit by bit anyway.
+fn compact_if_worth(catalog: &dyn Catalog, writer: &Writer<'_>) -> Result<()> {
     let written = writer.written_count();
-    Ok(written > 0 && written.saturating_mul(10) >= catalog.stats()?.index.track_count)
+    if written > 0 && written.saturating_mul(10) >= catalog.stats()?.index.track_count {
+        catalog.compact()?;
+    }
+    Ok(())
 }
 
 /// Everything that is to be ingested; can be gone through more than once.

@@ -30,6 +30,8 @@ use crate::args::{Cli, Command};
 const LOG_DEFAULT: &str = "error,earmark=warn,fingerprint_core=warn";
 /// Exit code of every error.
 const EXIT_ERROR: u8 = 2;
+/// Exit code if nobody reads the output any more: that of a program that SIGPIPE ended.
+const EXIT_READER_GONE: u8 = 141;
 
 fn main() -> ExitCode {
     guard::install();
@@ -38,8 +40,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
-        // Who reads our output has seen enough, as in `earmark tracks list | head`.
-        Err(error) if report::reader_is_gone(&error) => ExitCode::SUCCESS,
+        // Who reads our output has seen enough, as in `earmark tracks list | head`. What was not
+        // printed may hold an error, so this is no success either.
+        Err(error) if report::reader_is_gone(&error) => ExitCode::from(EXIT_READER_GONE),
         Err(error) => {
             report::note(&format!("earmark: {error:#}"));
             ExitCode::from(EXIT_ERROR)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use crossbeam_channel::{Receiver, bounded};
 use fingerprint_core::decode::{DecodeOptions, Input};
 use fingerprint_core::fingerprint::Fingerprint;
@@ -152,7 +152,11 @@ impl Matcher<'_> {
         let input =
             if is_stdin(path) { Input::Stream(Box::new(io::stdin())) } else { Input::Path(path) };
         let options = DecodeOptions::default();
-        let (clip, _) = Fingerprint::from_audio(input, &options, &self.params, Role::Query)?;
+        let clip = Fingerprint::from_audio(input, &options, &self.params, Role::Query);
+        let (clip, _) = clip.map_err(|error| match error.to_string() {
+            text if is_stdin(path) => anyhow!(text.replace("the audio stream", "standard input")),
+            _ => error.into(),
+        })?;
         Ok(Audio::Fingerprint(clip))
     }
 }

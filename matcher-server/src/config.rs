@@ -258,6 +258,20 @@ impl Settings {
                 actual: ByteSize(message_bytes).to_string(),
                 expected: "1KiB to 2GiB",
             })?;
+        let times = [
+            ("query-duration-max", set.query_duration_max),
+            ("track-duration-max", set.track_duration_max),
+            ("request-time-max", set.request_time_max),
+            ("upload-pause-max", set.upload_pause_max),
+            ("ffmpeg-time-max", set.ffmpeg_time_max),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| span(*time) == Duration::ZERO) {
+            return Err(ConfigError::OutOfRange {
+                name,
+                actual: "0s".to_owned(),
+                expected: "more than 0s",
+            });
+        }
         Ok(Config {
             index,
             listen: set.listen.unwrap_or_default(),

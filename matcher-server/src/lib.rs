@@ -50,8 +50,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Peers that have vanished without a word are found out by pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME_MAX: Duration = Duration::from_secs(20);
-/// Requests a connection may have open at a time.
-const STREAMS_MAX: u32 = 256;
+/// A connection may have one in this many of the requests that may be open: one client alone cannot
+/// keep the others out.
+const STREAMS_SHARE: usize = 4;
 
 /// Why the server could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,8 @@ pub async fn run(
     let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
     let limits = envelope::Limits::new(&config);
+    let streams_max =
+        u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
     let names = [service_name(&matcher), service_name(&catalog), ""];
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, names, ServingStatus::Serving).await;
@@ -121,7 +124,7 @@ pub async fn run(
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(streams_max)
         .add_service(Envelope::new(matcher, limits.clone()))
         .add_service(Envelope::new(catalog, limits))
         .add_service(health_service)

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long threads that still run may hold up the end of the process.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
+/// Exit code after a second signal.
+const EXIT_AT_ONCE: i32 = 130;
 
 /// Match audio against an Earmark index over gRPC.
 ///
@@ -34,7 +37,18 @@ struct Cli {
     settings: Settings,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not through the log, which may not be there yet. If this fails too, nothing is left.
+            let _ = writeln!(std::io::stderr(), "earmark-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let file = cli.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
     let settings = cli.settings.or(file);
@@ -57,7 +71,8 @@ fn main() -> anyhow::Result<()> {
 
 fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
     let new = !path.exists();
-    let index = RocksIndex::create_or_open(path, params)?;
+    let index = RocksIndex::create_or_open(path, params)
+        .with_context(|| format!("index {}", path.display()))?;
     let track_count = index.stats()?.track_count;
     let state = if new { "index created" } else { "index opened" };
     tracing::info!(path = %path.display(), track_count, "{state}");
@@ -65,9 +80,9 @@ fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
 }
 
 async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("could not listen on {}", config.listen))?;
+    let listener = TcpListener::bind(&config.listen).await.with_context(|| {
+        format!("could not listen on {}; choose another address with --listen", config.listen)
+    })?;
     if !listener.local_addr()?.ip().is_loopback() {
         tracing::warn!("whoever reaches this address can read and change the catalog");
     }
@@ -79,6 +94,15 @@ async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        // Whoever asks twice does not want to wait; what is acknowledged is on disk.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(EXIT_AT_ONCE);
+        });
     };
     run(listener, config, index, shutdown).await?;
     Ok(())

@@ -29,9 +29,9 @@ pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
         | DecodeError::NoAudio { .. }
         | DecodeError::NeedsFfmpeg { .. }
         | DecodeError::Undecodable { .. } => Status::invalid_argument(error.to_string()),
-        DecodeError::TooLong { .. } | DecodeError::TooLarge { .. } => {
-            Status::resource_exhausted(error.to_string())
-        }
+        DecodeError::TooLong { .. }
+        | DecodeError::TooLarge { .. }
+        | DecodeError::TooSlow { .. } => Status::resource_exhausted(error.to_string()),
         // The enum is open to new variants of a later core.
         _ => internal("an error of a kind unknown to the server", &error),
     }
@@ -46,7 +46,8 @@ fn without_paths(mut error: DecodeError, to: &str) -> DecodeError {
     | DecodeError::NeedsFfmpeg { name, .. }
     | DecodeError::Undecodable { name, .. }
     | DecodeError::TooLong { name, .. }
-    | DecodeError::TooLarge { name, .. } = &mut error
+    | DecodeError::TooLarge { name, .. }
+    | DecodeError::TooSlow { name, .. } = &mut error
     {
         to.clone_into(name);
     }
@@ -75,9 +76,7 @@ pub(crate) fn from_fingerprint(error: FingerprintError) -> Status {
 /// What the index could not do.
 pub(crate) fn from_index(error: IndexError) -> Status {
     match &error {
-        IndexError::TooLong { .. } | IndexError::RepeatedId { .. } => {
-            Status::invalid_argument(error.to_string())
-        }
+        IndexError::RepeatedId { .. } => Status::invalid_argument(error.to_string()),
         IndexError::Full { .. } => Status::resource_exhausted(error.to_string()),
         IndexError::Storage { .. }
         | IndexError::InUse { .. }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::mixdown::Mixdown;
 use super::{DecodeError, DecodeOptions, DecodeSummary, Meter};
-use crate::resample::{RATE_MAX_HZ, RATE_MIN_HZ};
+use crate::params::{RATE_MAX_HZ, RATE_MIN_HZ};
 
 /// Demuxers that may be used. Playlists (`hls`, `concat`, `dash`, …) are left out: they make
 /// ffmpeg open other files.

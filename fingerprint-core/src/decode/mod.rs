@@ -61,7 +61,7 @@ impl fmt::Debug for Input<'_> {
 
 impl Input<'_> {
     /// What error messages call it.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
             Self::Bytes(bytes) => format!("audio of {} bytes", bytes.len()),

@@ -10,7 +10,7 @@ use crate::units::TrackId;
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
 /// ([`Missing`](Self::Missing)), re-ingest ([`FormatVersion`](Self::FormatVersion),
 /// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
-/// ([`Corrupt`](Self::Corrupt)), mend the request ([`TooLong`](Self::TooLong)) or start a second
+/// ([`Corrupt`](Self::Corrupt)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
 /// index ([`Full`](Self::Full)).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum IndexError {
     },
     /// Another process has the index open.
     #[error(
-        "index {} is in use by another process; if that is earmark-server, use --server URL instead of --index", path.display()
+        "index {} is in use by another process; wait until another earmark has ended, or reach earmark-server with --server URL instead of --index", path.display()
     )]
     InUse {
         /// Folder of the index.
@@ -67,16 +67,6 @@ pub enum IndexError {
     RepeatedId {
         /// The track.
         id: TrackId,
-    },
-    /// One recording is longer than the index can address.
-    #[error("track {id} lasts {duration_s:.0} s, at most {limit_s:.0} s can be stored; split it")]
-    TooLong {
-        /// The track.
-        id: TrackId,
-        /// Its duration in seconds.
-        duration_s: f64,
-        /// The limit in seconds.
-        limit_s: f64,
     },
     /// All positions of the index have been given out.
     #[error(

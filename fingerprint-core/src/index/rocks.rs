@@ -17,20 +17,23 @@
 //! by part, because those of a day would need hundreds of megabytes at once; nobody can see them
 //! until the batch says which track lies at their positions.
 
+mod change;
+mod options;
+
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use change::Pending;
+use dashmap::DashMap;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, Direction, IteratorMode, MergeOperands, Options, WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Direction, ErrorKind,
+    IteratorMode, WriteBatch, WriteOptions,
 };
 
 use super::posting::Row;
-use super::write::{self, Entry};
-use super::{
-    Added, Change, Index, IndexError, IndexStats, NewTrack, Posting, Span, Timeline, TrackRecord,
-};
+use super::{Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord};
 use crate::constellation;
 use crate::hash::KeyRange;
 use crate::params::Params;
@@ -40,8 +43,8 @@ use crate::units::{ContentHash, TrackId};
 /// Version of everything that is stored.
 pub const FORMAT_VERSION: u32 = 1;
 const CACHE_BYTES: usize = 256 << 20;
-/// Changes gathered in memory before they are written to files.
-const WRITE_BUFFER_BYTES: usize = 64 << 20;
+/// Peaks of constellations read lately that are kept in memory: 64 MiB.
+const CACHED_PEAKS_MAX: usize = 8 << 20;
 /// Rows that are stepped over before one is looked up.
 const STEPS_MAX: usize = 8;
 const META: &str = "meta";
@@ -59,6 +62,10 @@ pub struct RocksIndex {
     /// Next free position; held while writing, so that there is one writer at a time.
     next_position: Mutex<u32>,
     live: RwLock<Live>,
+    /// Constellations by span start: the passes and windows of a search ask for the same ones.
+    constellations: DashMap<u32, Arc<[Peak]>>,
+    /// Peaks in `constellations`, about.
+    cached_peaks: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -95,24 +102,25 @@ impl RocksIndex {
     ///
     /// As [`RocksIndex::open`], without [`IndexError::Missing`].
     pub fn create_or_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_keep_log_file_num(4);
-        options.set_max_log_file_size(1 << 20);
-        options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let families =
-            PARTS.map(|part| ColumnFamilyDescriptor::new(part, family_options(part, &cache)));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|source| {
-            if source.to_string().contains("lock") {
-                IndexError::InUse { path: path.to_owned() }
-            } else {
-                storage("open the index")(source)
-            }
-        })?;
-        let mut index =
-            Self { db, params: *params, next_position: Mutex::new(0), live: RwLock::default() };
+            PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
+        let db =
+            DB::open_cf_descriptors(&options::database(), path, families).map_err(|source| {
+                if is_locked(&source) {
+                    IndexError::InUse { path: path.to_owned() }
+                } else {
+                    storage("open the index")(source)
+                }
+            })?;
+        let mut index = Self {
+            db,
+            params: *params,
+            next_position: Mutex::new(0),
+            live: RwLock::default(),
+            constellations: DashMap::new(),
+            cached_peaks: AtomicUsize::new(0),
+        };
         index.check_meta()?;
         index.load_tracks()?;
         Ok(index)
@@ -183,6 +191,10 @@ impl RocksIndex {
             entries.push((record.span, record.id));
         }
         live.timeline = Arc::new(Timeline::new(entries)?);
+        // Should the header be older than the tracks, no position is given out again for it.
+        let end = live.timeline.entries().last().map_or(0, |(span, _)| span.end());
+        let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(end);
         *self.live.get_mut().unwrap_or_else(PoisonError::into_inner) = live;
         Ok(())
     }
@@ -196,152 +208,6 @@ impl RocksIndex {
         durable.set_sync(true);
         self.db.write_opt(batch, &durable).map_err(storage("write to the index"))
     }
-
-    /// Adds what removes `record` to `batch`.
-    fn remove_into(&self, record: &TrackRecord, batch: &mut WriteBatch) -> Result<(), IndexError> {
-        let span = record.span;
-        // Its landmarks follow from its stored peaks, so removal needs no audio.
-        let peaks = self
-            .constellation(span.start)?
-            .ok_or_else(|| corrupt(format!("track {} has lost its constellation", record.id)))?;
-        let drop = Row { drops: vec![span], ..Row::default() }.encode();
-        let mut buckets = Vec::new();
-        write::for_each_part(&peaks, span, &self.params, |postings| {
-            buckets.extend(postings.chunk_by(|a, b| a.0 == b.0).map(|list| list[0].0));
-            Ok::<_, IndexError>(())
-        })?;
-        buckets.sort_unstable();
-        buckets.dedup();
-        for bucket in buckets {
-            batch.merge_cf(self.family(POSTINGS), bucket.to_be_bytes(), &drop);
-        }
-        batch.delete_cf(self.family(CONSTELLATIONS), span.start.to_be_bytes());
-        batch.delete_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id));
-        batch.delete_cf(self.family(TRACKS), record.id.as_str());
-        Ok(())
-    }
-
-    /// Writes the postings of a new track ahead of its record, a part of the track at a time.
-    ///
-    /// Nobody sees them: their positions belong to no track until the record is committed. If that
-    /// never happens, they stay invisible, because the first thing that is written is that their
-    /// positions have been given out. The log keeps the order of writes, so the synced write of
-    /// the record makes these durable too.
-    fn write_postings(&self, entry: &mut Entry<'_>) -> Result<(), IndexError> {
-        let span = entry.record.span;
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(META), "next", span.end().to_be_bytes());
-        write::for_each_part(&entry.peaks, span, &self.params, |postings| {
-            entry.record.count_postings(postings.len());
-            for list in postings.chunk_by(|a, b| a.0 == b.0) {
-                let postings = list.iter().map(|(_, posting)| *posting).collect();
-                let row = Row { postings, ..Row::default() }.encode();
-                batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
-            }
-            self.db.write(std::mem::take(&mut batch)).map_err(storage("write postings"))
-        })
-    }
-
-    fn put_entry(&self, entry: &Entry<'_>, batch: &mut WriteBatch) -> Result<(), IndexError> {
-        let record = &entry.record;
-        let mut peaks = Vec::new();
-        constellation::encode(&entry.peaks, &mut peaks);
-        batch.put_cf(self.family(CONSTELLATIONS), record.span.start.to_be_bytes(), peaks);
-        batch.put_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id), []);
-        batch.put_cf(self.family(META), "next", record.span.end().to_be_bytes());
-        self.put_record(record, batch)
-    }
-
-    fn put_record(&self, record: &TrackRecord, batch: &mut WriteBatch) -> Result<(), IndexError> {
-        let json = serde_json::to_vec(record).map_err(|source| IndexError::Storage {
-            action: "encode a track",
-            source: Box::new(source),
-        })?;
-        batch.put_cf(self.family(TRACKS), record.id.as_str(), json);
-        Ok(())
-    }
-
-    /// Adds one track that occurs only once in its batch.
-    fn add_into(
-        &self,
-        track: &NewTrack,
-        next: &mut u32,
-        pending: &mut Pending,
-        batch: &mut WriteBatch,
-    ) -> Result<Added, IndexError> {
-        let hash = track.fingerprint.content_hash;
-        let mut duplicate_of = self.tracks_with_content(&hash)?;
-        duplicate_of.retain(|id| !pending.removed.iter().any(|r| r.id == *id));
-        duplicate_of
-            .extend(pending.added.iter().filter(|r| r.content_hash == hash).map(|r| r.id.clone()));
-        duplicate_of.retain(|id| *id != track.id);
-        duplicate_of.sort_unstable();
-        duplicate_of.dedup();
-        let mut change = Change::Inserted;
-        if let Some(old) = self.track(&track.id)? {
-            if old.content_hash == hash {
-                let change = if old.metadata == track.metadata {
-                    Change::Unchanged
-                } else {
-                    self.put_record(
-                        &TrackRecord { metadata: track.metadata.clone(), ..old },
-                        batch,
-                    )?;
-                    Change::MetadataUpdated
-                };
-                return Ok(Added { change, duplicate_of });
-            }
-            self.remove_into(&old, batch)?;
-            pending.removed.push(old);
-            change = Change::Replaced;
-        }
-        let mut entry = write::lay_out(track, *next, &self.params)?;
-        // Given out whether or not the batch succeeds.
-        *next = entry.record.span.end();
-        self.write_postings(&mut entry)?;
-        self.put_entry(&entry, batch)?;
-        pending.added.push(entry.record);
-        Ok(Added { change, duplicate_of })
-    }
-
-    /// Writes a batch of tracks with different ids.
-    fn add_distinct(&self, tracks: &[NewTrack], next: &mut u32) -> Result<Vec<Added>, IndexError> {
-        let mut batch = WriteBatch::default();
-        let mut pending = Pending::default();
-        let added = tracks
-            .iter()
-            .map(|track| self.add_into(track, next, &mut pending, &mut batch))
-            .collect::<Result<_, _>>()?;
-        if !batch.is_empty() {
-            self.commit(batch)?;
-        }
-        self.publish(&pending)?;
-        Ok(added)
-    }
-
-    /// Makes a written change visible to readers. Costs a copy of the table for each batch.
-    fn publish(&self, pending: &Pending) -> Result<(), IndexError> {
-        if pending.added.is_empty() && pending.removed.is_empty() {
-            return Ok(());
-        }
-        let mut live = self.live();
-        let gone: Vec<Span> = pending.removed.iter().map(|record| record.span).collect();
-        let mut entries = live.timeline.entries().to_vec();
-        entries.retain(|(span, _)| !gone.contains(span));
-        entries.extend(pending.added.iter().map(|record| (record.span, record.id.clone())));
-        live.timeline = Arc::new(Timeline::new(entries)?);
-        pending.removed.iter().for_each(|record| live.stats.uncount(record));
-        pending.added.iter().for_each(|record| live.stats.count(record));
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
-        Ok(())
-    }
-}
-
-/// What a batch will have changed.
-#[derive(Default)]
-struct Pending {
-    added: Vec<TrackRecord>,
-    removed: Vec<TrackRecord>,
 }
 
 impl Index for RocksIndex {
@@ -428,16 +294,24 @@ impl Index for RocksIndex {
     }
 
     fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
+        if let Some(peaks) = self.constellations.get(&span_start) {
+            return Ok(Some(Arc::clone(&peaks)));
+        }
         let value = self
             .db
             .get_pinned_cf(self.family(CONSTELLATIONS), span_start.to_be_bytes())
             .map_err(storage("read a constellation"))?;
-        let decode = |bytes: rocksdb::DBPinnableSlice<'_>| {
-            constellation::decode(&bytes)
-                .map(Arc::from)
-                .map_err(|error| corrupt(format!("the {error} (position {span_start})")))
-        };
-        value.map(decode).transpose()
+        let Some(bytes) = value else { return Ok(None) };
+        let peaks: Arc<[Peak]> = constellation::decode(&bytes)
+            .map_err(|error| corrupt(format!("the {error} (position {span_start})")))?
+            .into();
+        // Forgetting all at once is rare and needs no list of what was used when.
+        if self.cached_peaks.fetch_add(peaks.len(), Ordering::Relaxed) > CACHED_PEAKS_MAX {
+            self.constellations.clear();
+            self.cached_peaks.store(peaks.len(), Ordering::Relaxed);
+        }
+        self.constellations.insert(span_start, Arc::clone(&peaks));
+        Ok(Some(peaks))
     }
 
     fn timeline(&self) -> Arc<Timeline> {
@@ -456,6 +330,15 @@ impl Index for RocksIndex {
         }
         Ok(stats)
     }
+}
+
+/// True if another process has the index open. RocksDB says so only in words: of the file LOCK,
+/// with the system's error for a lock that is held, or its own for one held by this process.
+fn is_locked(error: &rocksdb::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == ErrorKind::IOError
+        && text.contains("/LOCK")
+        && (text.contains("lock hold by current process") || text.contains("While lock file"))
 }
 
 /// Moves to the first row at or behind `bucket`; `rows` must not be behind it already.
@@ -488,42 +371,4 @@ fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
         return Err(corrupt(format!("the record of track {id} names track {}", record.id)));
     }
     Ok(record)
-}
-
-fn family_options(part: &str, cache: &Cache) -> Options {
-    let mut options = Options::default();
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    if part == POSTINGS {
-        blocks.set_block_size(4 << 10);
-        blocks.set_bloom_filter(10.0, false);
-        options.set_write_buffer_size(WRITE_BUFFER_BYTES / 2);
-        options.set_merge_operator("earmark.row.1", merge_full, merge_partial);
-        // A row emptied by removals is not worth a key.
-        options.set_compaction_filter("earmark.empty.1", |_, _, value| {
-            let empty = Row::default().encode();
-            if value == empty.as_slice() {
-                rocksdb::CompactionDecision::Remove
-            } else {
-                rocksdb::CompactionDecision::Keep
-            }
-        });
-    }
-    options.set_block_based_table_factory(&blocks);
-    options
-}
-
-/// Merges a row with everything below it. A damaged part makes the merge fail, which RocksDB
-/// reports to whoever reads the row.
-fn merge_full(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
-    let rows = existing.into_iter().chain(operands).map(Row::decode).collect::<Option<Vec<_>>>()?;
-    Some(Row { drops: Vec::new(), ..Row::merge(rows) }.encode())
-}
-
-/// Merges parts of a row that have others below them, so drops must stay.
-fn merge_partial(_: &[u8], _: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
-    let rows = operands.into_iter().map(Row::decode).collect::<Option<Vec<_>>>()?;
-    Some(Row::merge(rows).encode())
 }

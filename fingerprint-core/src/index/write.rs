@@ -63,20 +63,11 @@ pub(super) fn lay_out<'a>(
     params: &Params,
 ) -> Result<Entry<'a>, IndexError> {
     let fingerprint = &track.fingerprint;
-    let steps = fingerprint.duration_ms / u64::from(POSITION_MS) + 1;
+    // Positions are never given out twice, so a track gets no more than its peaks need, whatever
+    // duration it claims.
     let last_ms = fingerprint.peaks.last().map_or(0, |peak| peak.time_ms);
-    let steps = steps.max(u64::from(last_ms / POSITION_MS) + 1);
-    // Peak times are 32-bit milliseconds.
-    let limit = u64::from(u32::MAX / POSITION_MS);
-    if steps > limit {
-        return Err(IndexError::TooLong {
-            id: track.id.clone(),
-            duration_s: fingerprint.duration_s(),
-            limit_s: limit as f64 * f64::from(POSITION_MS) / 1e3,
-        });
-    }
+    let len = last_ms / POSITION_MS + 1;
     let hours = f64::from(start) * f64::from(POSITION_MS) / 3.6e6;
-    let len = u32::try_from(steps).map_err(|_| IndexError::Full { hours })?;
     start.checked_add(len).ok_or(IndexError::Full { hours })?;
     let span = Span { start, len };
     let peaks = reference_peaks(&fingerprint.peaks, params);

@@ -4,17 +4,20 @@
 //! overlapping windows, so time grows with their length and memory does not; alignments that go
 //! on from window to window are one match.
 //!
-//! A window is searched for unchanged recordings first. If that finds nothing that is beyond
-//! doubt, a pass for each [`Family`] of changes follows: other speed, tempo or pitch.
+//! A window is searched for unchanged recordings first. If none of them explains it beyond doubt,
+//! a pass for each [`Family`] of changes follows: other speed, tempo or pitch.
 
 mod mapping;
 mod verify;
 mod votes;
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use self::mapping::Mapping;
 use self::verify::{Alignment, QueryPeaks};
+use self::votes::Candidate;
 use crate::fingerprint::Fingerprint;
 use crate::hash::Family;
 use crate::index::{Index, IndexError, Metadata, Timeline};
@@ -33,8 +36,21 @@ const CANDIDATES_MAX: usize = 20;
 const CHANGED_CANDIDATES_MAX: usize = 30;
 /// The passes for changed recordings, the commonest change first.
 const CHANGES: [Family; 3] = [Family::Speed, Family::Tempo, Family::Pitch];
-/// A score beyond doubt: twice that of the best chance alignment of 1,453 queries.
-const SCORE_CERTAIN: f64 = 60.0;
+/// Nats a second that only an alignment of the right speed and pitch reaches: of 12 s clips of
+/// changed tempo or pitch, those taken for unchanged ones scored up to 18 a second, and more than
+/// 100 once their change was found. Unchanged clips in loud noise stay below it too, and cost the
+/// other passes.
+const CERTAIN_SCORE_PER_S: f64 = 30.0;
+/// Part of a window that a certain alignment may leave to others, in ms.
+const CERTAIN_GAP_MS: f64 = 2_000.0;
+/// Nats by which an alignment with fitted speed and pitch must beat one without, which has fewer
+/// ways to look good.
+const FIT_COST: f64 = 5.0;
+/// How much better than the alignment that goes on from the window before another of the same
+/// track must be: music repeats itself, and a match shall not jump between its repeats.
+const CONTINUITY: f64 = 1.25;
+/// Alignments of one track are told apart if they share at most this much of the query, in ms.
+const OVERLAP_MAX_MS: f64 = 1_000.0;
 /// Shortest query that is searched.
 const DURATION_MIN_MS: u64 = 1_000;
 /// A query below this level is silent.
@@ -135,8 +151,10 @@ pub struct Match {
 /// One alignment before it is reported.
 #[derive(Debug, Clone)]
 struct Found {
-    candidate: votes::Candidate,
-    alignment: verify::Alignment,
+    candidate: Candidate,
+    alignment: Alignment,
+    /// The score as it counts against other alignments of the track in this window.
+    weight: f64,
 }
 
 /// Why a search has no answer.
@@ -176,14 +194,15 @@ pub fn match_fingerprint(
     let mut found: Vec<Found> = Vec::new();
     for window in windows(&query.peaks) {
         let timeline = index.timeline();
-        let search = Search { index, timeline: &timeline, window, params, is_cancelled };
-        for fresh in search.run(options.speed_search)? {
+        let search = Search { index, timeline: &timeline, window, options, params, is_cancelled };
+        let start_ms = f64::from(window.first().map_or(0, |peak| peak.time_ms));
+        let open = found.iter().filter(|f| f.alignment.query_end_ms >= start_ms).cloned().collect();
+        for fresh in search.run(open)? {
             merge(&mut found, fresh);
         }
     }
-    found.sort_by(|a, b| b.alignment.score.total_cmp(&a.alignment.score));
     let mut matches = Vec::new();
-    for found in found {
+    for found in ranked(found) {
         if matches.len() == options.matches_max {
             break;
         }
@@ -195,8 +214,26 @@ pub fn match_fingerprint(
         }
     }
     matches.retain(|m| m.confidence >= options.confidence_min);
+    matches.sort_by(|a, b| b.score.total_cmp(&a.score));
     let status = if matches.is_empty() { MatchStatus::NoMatch } else { MatchStatus::Matched };
     Ok(MatchReport { status, matches })
+}
+
+/// In the order in which they are to be reported: the best of each track, then the seconds of each,
+/// so that a track in many pieces does not crowd out another.
+fn ranked(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by(|a, b| b.alignment.score.total_cmp(&a.alignment.score));
+    let mut seen: HashMap<u32, usize> = HashMap::new();
+    let place = |found: &Found| {
+        let count = seen.entry(found.candidate.span.start).or_default();
+        *count += 1;
+        *count
+    };
+    let places: Vec<usize> = found.iter().map(place).collect();
+    let mut ranked: Vec<(usize, Found)> = places.into_iter().zip(found).collect();
+    // Stable, so that equals stay in the order of their scores.
+    ranked.sort_by_key(|(place, _)| *place);
+    ranked.into_iter().map(|(_, found)| found).collect()
 }
 
 /// Overlapping stretches of the query's peaks.
@@ -218,36 +255,55 @@ struct Search<'a> {
     index: &'a dyn Index,
     timeline: &'a Timeline,
     window: &'a [Peak],
+    options: &'a MatchOptions,
     params: &'a Params,
     is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Search<'_> {
-    fn run(&self, speed_search: SpeedSearch) -> Result<Vec<Found>, MatchError> {
+    /// Searches the window; `open` are the alignments that may go on from the one before.
+    fn run(&self, open: Vec<Found>) -> Result<Vec<Found>, MatchError> {
         let query = QueryPeaks::new(self.window);
-        let mut best: Vec<Found> = Vec::new();
-        self.run_pass(Family::Unchanged, CANDIDATES_MAX, &query, &mut best)?;
+        let mut found: Vec<Found> = Vec::new();
+        for old in open {
+            let mapping = old.alignment.mapping;
+            self.verify(Candidate { mapping, ..old.candidate }, true, &query, &mut found)?;
+        }
+        // Each match that is asked for needs a candidate.
+        let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
+        self.run_pass(Family::Unchanged, candidates_max, &query, &mut found)?;
         for family in CHANGES {
-            let is_settled = || best.iter().any(|found| found.alignment.score >= SCORE_CERTAIN);
-            match speed_search {
+            match self.options.speed_search {
                 SpeedSearch::Off => break,
-                SpeedSearch::Auto if is_settled() => break,
+                SpeedSearch::Auto if found.iter().any(|found| self.is_certain(found)) => break,
                 SpeedSearch::Auto | SpeedSearch::Full => {
-                    self.run_pass(family, CHANGED_CANDIDATES_MAX, &query, &mut best)?;
+                    let candidates_max = CHANGED_CANDIDATES_MAX.max(self.options.matches_max);
+                    self.run_pass(family, candidates_max, &query, &mut found)?;
                 }
             }
         }
-        Ok(best)
+        Ok(distinct(found))
     }
 
-    /// Adds what one pass finds to `best`, which keeps the best alignment of each track: music
-    /// repeats itself, and a change may look like another.
+    /// True if an alignment leaves neither a doubt about its speed and pitch nor room for another
+    /// track.
+    fn is_certain(&self, found: &Found) -> bool {
+        let (Some(first), Some(last)) = (self.window.first(), self.window.last()) else {
+            return true;
+        };
+        let window_ms = f64::from(last.time_ms - first.time_ms);
+        let covered_ms = found.alignment.query_end_ms - found.alignment.query_start_ms;
+        found.alignment.score >= CERTAIN_SCORE_PER_S * window_ms / 1e3
+            && covered_ms >= window_ms - CERTAIN_GAP_MS
+    }
+
+    /// Adds what one pass finds to `found`.
     fn run_pass(
         &self,
         family: Family,
         candidates_max: usize,
         query: &QueryPeaks<'_>,
-        best: &mut Vec<Found>,
+        found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
         if (self.is_cancelled)() {
             return Err(MatchError::Cancelled);
@@ -255,20 +311,49 @@ impl Search<'_> {
         let Self { index, timeline, window, params, .. } = *self;
         let candidates =
             votes::find_candidates(index, timeline, window, family, candidates_max, params)?;
-        for candidate in candidates {
-            let Some(track) = index.constellation(candidate.span.start)? else { continue };
-            let Some(alignment) = verify::align(query, &track, candidate.mapping) else { continue };
-            if alignment.score < SCORE_MIN {
-                continue;
-            }
-            match best.iter_mut().find(|other| other.candidate.span == candidate.span) {
-                Some(other) if other.alignment.score >= alignment.score => {}
-                Some(other) => *other = Found { candidate, alignment },
-                None => best.push(Found { candidate, alignment }),
-            }
+        candidates.into_iter().try_for_each(|c| self.verify(c, false, query, found))
+    }
+
+    /// Adds a candidate to `found` if the evidence is enough.
+    fn verify(
+        &self,
+        candidate: Candidate,
+        goes_on: bool,
+        query: &QueryPeaks<'_>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), MatchError> {
+        let Some(track) = self.index.constellation(candidate.span.start)? else { return Ok(()) };
+        let alignment = verify::align(query, &track, candidate.mapping, candidate.is_changed);
+        if let Some(alignment) = alignment.filter(|alignment| alignment.score >= SCORE_MIN) {
+            let continuity = if goes_on { CONTINUITY } else { 1.0 };
+            let fit_cost = if candidate.is_changed { FIT_COST } else { 0.0 };
+            let weight = alignment.score * continuity - fit_cost;
+            found.push(Found { candidate, alignment, weight });
         }
         Ok(())
     }
+}
+
+/// Leaves of each track the best alignment of every stretch of the query: music repeats itself, and
+/// one change may look like another. A track that is in the query twice stays there twice.
+fn distinct(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let mut kept: Vec<Found> = Vec::new();
+    for fresh in found {
+        let overlaps = |other: &Found| {
+            let (a, b) = (&other.alignment, &fresh.alignment);
+            let shared_ms =
+                a.query_end_ms.min(b.query_end_ms) - a.query_start_ms.max(b.query_start_ms);
+            let shorter_ms =
+                (a.query_end_ms - a.query_start_ms).min(b.query_end_ms - b.query_start_ms);
+            shared_ms > OVERLAP_MAX_MS.min(shorter_ms / 2.0)
+        };
+        let same_track = |other: &&Found| other.candidate.span == fresh.candidate.span;
+        if !kept.iter().filter(same_track).any(overlaps) {
+            kept.push(fresh);
+        }
+    }
+    kept
 }
 
 /// Joins an alignment that goes on from an earlier window, or adds it.

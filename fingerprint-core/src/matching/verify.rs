@@ -117,11 +117,14 @@ impl<'a> QueryPeaks<'a> {
 }
 
 /// Aligns a track's peaks (ascending in time) with the query around a candidate's mapping and
-/// scores the best alignment. `None` if no peak of the track falls into the query.
+/// scores the best alignment. Speed and pitch are fitted only if the candidate `is_changed`: the
+/// small error of a fit would grow to seconds over a long query. `None` if no peak of the track
+/// falls into the query.
 pub(super) fn align(
     query: &QueryPeaks<'_>,
     track: &[Peak],
     candidate: Mapping,
+    is_changed: bool,
 ) -> Option<Alignment> {
     let (from, to) =
         (f64::from(query.peaks.first()?.time_ms), f64::from(query.peaks.last()?.time_ms));
@@ -135,7 +138,7 @@ pub(super) fn align(
 
     let mut mapping = find_offset(query, track, candidate);
     for _ in 0..FIT_ROUNDS {
-        fit(query, track, &mut mapping, &candidate);
+        fit(query, track, &mut mapping, is_changed.then_some(&candidate));
     }
     let ratios: Vec<(f64, f64)> = track
         .iter()
@@ -185,8 +188,9 @@ fn find_offset(query: &QueryPeaks<'_>, track: &[Peak], mapping: Mapping) -> Mapp
 }
 
 /// Moves the mapping to where the matched peaks say: weighted least squares for offset and speed
-/// from their times, for pitch from their frequencies.
-fn fit(query: &QueryPeaks<'_>, track: &[Peak], mapping: &mut Mapping, candidate: &Mapping) {
+/// from their times, for pitch from their frequencies. Without a candidate from which speed and
+/// pitch may be moved, for the offset only.
+fn fit(query: &QueryPeaks<'_>, track: &[Peak], mapping: &mut Mapping, candidate: Option<&Mapping>) {
     let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
     let (mut wbb, mut wbd) = (0.0, 0.0);
     for peak in track {
@@ -209,6 +213,10 @@ fn fit(query: &QueryPeaks<'_>, track: &[Peak], mapping: &mut Mapping, candidate:
     if w <= 0.0 {
         return;
     }
+    let Some(candidate) = candidate else {
+        mapping.query_ms += wy / w;
+        return;
+    };
     // Peaks are at x + mean + slope·(x − mean x) where they were expected at x.
     let (mean_x, mean_y) = (wx / w, wy / w);
     let slope = (wxy - wx * mean_y) / (wxx - wx * mean_x + SPEED_RIDGE);
@@ -280,11 +288,12 @@ mod tests {
         let query = random_peaks(900, 1);
         let track: Vec<_> =
             query.iter().step_by(3).map(|p| Peak { time_ms: p.time_ms + 60_050, ..*p }).collect();
-        let found = align(&QueryPeaks::new(&query), &track, offset(60_000.0)).unwrap();
+        let found = align(&QueryPeaks::new(&query), &track, offset(60_000.0), false).unwrap();
         assert!((found.mapping.to_track_ms(0.0) - 60_050.0).abs() < 2.0, "{found:?}");
         assert!(found.score > 300.0, "{found:?}");
         assert!(found.query_start_ms < 500.0 && found.query_end_ms > 9_500.0, "{found:?}");
-        let chance = align(&QueryPeaks::new(&query), &random_peaks(300, 2), offset(0.0)).unwrap();
+        let chance =
+            align(&QueryPeaks::new(&query), &random_peaks(300, 2), offset(0.0), false).unwrap();
         assert!(chance.score < 20.0, "{chance:?}");
     }
 
@@ -308,7 +317,7 @@ mod tests {
             ln_speed: speed.ln() + 0.008,
             ln_pitch: pitch.ln() - 0.004,
         };
-        let found = align(&QueryPeaks::new(&query), &track, candidate).unwrap();
+        let found = align(&QueryPeaks::new(&query), &track, candidate, true).unwrap();
         assert!((found.mapping.ln_speed - speed.ln()).abs() < 5e-4, "{found:?}");
         assert!((found.mapping.ln_pitch - pitch.ln()).abs() < 5e-4, "{found:?}");
         assert!((found.mapping.to_track_ms(0.0) - 5_000.0).abs() < 5.0, "{found:?}");
@@ -323,7 +332,7 @@ mod tests {
             .step_by(3)
             .map(|p| if p.time_ms < 5_000 { *p } else { Peak { freq: 20_000 - p.freq / 2, ..*p } })
             .collect();
-        let found = align(&QueryPeaks::new(&query), &track, offset(0.0)).unwrap();
+        let found = align(&QueryPeaks::new(&query), &track, offset(0.0), false).unwrap();
         assert!((4_500.0..5_500.0).contains(&found.query_end_ms), "{found:?}");
     }
 
@@ -331,7 +340,7 @@ mod tests {
     fn nothing_in_common_in_time_is_no_alignment() {
         let query = random_peaks(10, 4);
         let far = offset(100_000.0);
-        assert_eq!(align(&QueryPeaks::new(&query), &random_peaks(10, 5), far), None);
-        assert_eq!(align(&QueryPeaks::new(&[]), &random_peaks(10, 5), offset(0.0)), None);
+        assert_eq!(align(&QueryPeaks::new(&query), &random_peaks(10, 5), far, false), None);
+        assert_eq!(align(&QueryPeaks::new(&[]), &random_peaks(10, 5), offset(0.0), false), None);
     }
 }

@@ -31,8 +31,11 @@ use crate::units::TrackId;
 const RUNG: i32 = 10_000;
 /// The same for tempo, of which a vote says less.
 const TEMPO_RUNG: i32 = 20_000;
-/// Most votes of a pass, which bounds its memory to 64 MiB.
+/// Most votes of a pass, which bounds its memory to about 200 MiB while they are sorted.
 const VOTES_MAX: usize = 1 << 22;
+/// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
+/// have more, whose probes would fill the memory.
+const PAIRS_MAX: usize = 20_000;
 /// Votes from which on lonely ones are left out: fewer are sorted in a millisecond.
 const LONELY_FROM: usize = 1 << 14;
 /// Diagonals in a coarse cell: half a second.
@@ -55,6 +58,8 @@ pub(super) struct Candidate {
     pub(super) span: Span,
     /// The offset is exact to about ±[`POSITION_MS`], the change to about half a rung.
     pub(super) mapping: Mapping,
+    /// True if it comes from a pass for changed recordings.
+    pub(super) is_changed: bool,
 }
 
 /// One vote.
@@ -65,6 +70,8 @@ struct Vote {
     weight: f32,
     /// Logarithm of the change that this posting speaks for, in millionths.
     ln_change: f32,
+    /// Where the posting lies on the timeline.
+    position: u32,
 }
 
 /// The votes of neighbouring bins together.
@@ -74,6 +81,9 @@ struct Peaked {
     weight: f32,
     /// Mean of the votes.
     ln_change: f32,
+    /// Where the posting of the heaviest vote lies: inside the track, wherever that begins or ends
+    /// in the query.
+    position: u32,
 }
 
 fn vote_bin(rung: i32, diagonal: i64) -> u64 {
@@ -99,18 +109,18 @@ pub(super) fn find_candidates(
 ) -> Result<Vec<Candidate>, IndexError> {
     let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
-    let half_steps = i64::from((last.time_ms - first.time_ms) / POSITION_MS / 2);
-    let votes = collect_votes(index, peaks, middle_ms, family, params)?;
+    let mut votes = collect_votes(index, peaks, middle_ms, family, params)?;
+    if family != Family::Unchanged {
+        drop_lonely(&mut votes);
+    }
     let mut candidates: Vec<Candidate> = Vec::new();
     for peaked in maxima(votes) {
         if candidates.len() >= candidates_max {
             break;
         }
         let diagonal = diagonal_of(peaked.bin);
-        // The middle of the query may lie outside the track: in its neighbour, or in none.
-        let positions = [diagonal, diagonal - half_steps, diagonal + half_steps];
-        for position in positions.into_iter().filter_map(|p| u32::try_from(p).ok()) {
-            let Some((span, track_id)) = timeline.locate(position) else { continue };
+        // A posting of a removed track lies in none.
+        if let Some((span, track_id)) = timeline.locate(peaked.position) {
             let ln_change = f64::from(peaked.ln_change) / 1e6;
             let track_ms = (diagonal - i64::from(span.start)) * i64::from(POSITION_MS);
             let mapping = Mapping {
@@ -130,7 +140,8 @@ pub(super) fn find_candidates(
             let of_track = || candidates.iter().filter(|c| c.span == span);
             if of_track().count() < OF_TRACK_MAX && !of_track().any(|c| c.mapping.is_near(&mapping))
             {
-                candidates.push(Candidate { track_id: track_id.clone(), span, mapping });
+                let (track_id, is_changed) = (track_id.clone(), family != Family::Unchanged);
+                candidates.push(Candidate { track_id, span, mapping, is_changed });
             }
         }
     }
@@ -155,7 +166,12 @@ fn collect_votes(
     let tolerance = Tolerance::of(family);
     let mut probes: Vec<(KeyRange, Probe)> = Vec::new();
     let mut ranges = Vec::new();
+    let mut pair_count = 0;
     landmark::for_each_pair(peaks, params, |anchor, target| {
+        pair_count += 1;
+        if pair_count > PAIRS_MAX {
+            return;
+        }
         let dt_ms = target.time_ms - anchor.time_ms;
         hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
         let probe = Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms };
@@ -181,10 +197,14 @@ fn collect_votes(
                 #[expect(clippy::cast_possible_truncation, reason = "windows last seconds")]
                 let steps = (from_middle_ms * speed / f64::from(POSITION_MS)).floor() as i64;
                 let bin = vote_bin(rung, i64::from(posting.position) - steps);
-                votes.push(Vote { bin, weight, ln_change: ln_change as f32 });
+                let ln_change = ln_change as f32;
+                votes.push(Vote { bin, weight, ln_change, position: posting.position });
+            }
+            if votes.len() >= VOTES_MAX {
+                return ControlFlow::Break(());
             }
         }
-        if votes.len() < VOTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        ControlFlow::Continue(())
     })?;
     Ok(votes)
 }
@@ -226,6 +246,7 @@ fn drop_lonely(votes: &mut Vec<Vote>) {
     let bits = (4 * votes.len()).next_power_of_two().trailing_zeros();
     let mut counts = vec![0_u8; 1 << bits];
     // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
+    #[expect(clippy::cast_possible_truncation, reason = "the hash has as many bits as the table")]
     let place = |cell: u64| (cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize;
     for vote in votes.iter() {
         let count = &mut counts[place(vote.bin / CELL_BINS)];
@@ -242,22 +263,28 @@ fn drop_lonely(votes: &mut Vec<Vote>) {
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
 /// because rounding spreads true votes over two.
 fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
-    drop_lonely(&mut votes);
     votes.sort_unstable_by_key(|vote| vote.bin);
-    let bins: Vec<(u64, f32, f32)> = votes
+    let bins: Vec<Peaked> = votes
         .chunk_by(|a, b| a.bin == b.bin)
         .map(|bin| {
             let weight: f32 = bin.iter().map(|vote| vote.weight).sum();
-            (bin[0].bin, weight, bin.iter().map(|vote| vote.weight * vote.ln_change).sum())
+            let change: f32 = bin.iter().map(|vote| vote.weight * vote.ln_change).sum();
+            let heavier = |a: Vote, b: &Vote| if b.weight > a.weight { *b } else { a };
+            let position = bin.iter().fold(bin[0], heavier).position;
+            Peaked { bin: bin[0].bin, weight, ln_change: change / weight, position }
         })
         .collect();
     drop(votes);
     // Rungs are 2⁴⁰ apart, so the last bin of one is never next to the first of another.
     let sum_from = |i: usize| {
-        let (bin, weight, change) = bins[i];
-        let next = bins.get(i + 1).filter(|next| next.0 == bin + 1);
-        let (weight, change) = next.map_or((weight, change), |n| (weight + n.1, change + n.2));
-        Peaked { bin, weight, ln_change: change / weight }
+        let this = bins[i];
+        let Some(next) = bins.get(i + 1).filter(|next| next.bin == this.bin + 1) else {
+            return this;
+        };
+        let weight = this.weight + next.weight;
+        let change = this.weight * this.ln_change + next.weight * next.ln_change;
+        let position = if next.weight > this.weight { next.position } else { this.position };
+        Peaked { bin: this.bin, weight, ln_change: change / weight, position }
     };
     let sums: Vec<Peaked> = (0..bins.len()).map(sum_from).collect();
     let rivals = |i: usize| {
@@ -278,7 +305,8 @@ mod tests {
     use super::*;
 
     fn vote(rung: i32, diagonal: i64, weight: f32) -> Vote {
-        Vote { bin: vote_bin(rung, diagonal), weight, ln_change: (rung * RUNG) as f32 }
+        let bin = vote_bin(rung, diagonal);
+        Vote { bin, weight, ln_change: (rung * RUNG) as f32, position: 0 }
     }
 
     fn places(votes: Vec<Vote>) -> Vec<i64> {
@@ -311,12 +339,12 @@ mod tests {
             votes.extend([0, 0, 1].map(|step| vote(3, diagonal * 100 + step, 2.0)));
         }
         let best = |votes| places(votes).into_iter().take(4).collect::<Vec<_>>();
-        let mut sorted = best(votes.clone());
-        sorted.sort_unstable();
-        assert_eq!(sorted, [3_999_900, 4_000_000, 4_000_300, 4_000_400]);
         let before = votes.len();
         drop_lonely(&mut votes);
         assert!(votes.len() < before / 10, "{} of {before}", votes.len());
+        let mut sorted = best(votes);
+        sorted.sort_unstable();
+        assert_eq!(sorted, [3_999_900, 4_000_000, 4_000_300, 4_000_400]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a panic here is a failed test"
 )]
 
 mod decode;
 mod index;
+mod matching;

@@ -49,7 +49,6 @@ impl EmbeddedCatalog {
                 .next()
                 .map(|added| stored(track, added))
                 .ok_or_else(|| AddError::Catalog(anyhow!("the index gave no answer"))),
-            Err(e @ IndexError::TooLong { .. }) => Err(AddError::Track(e.into())),
             Err(e) => Err(AddError::Catalog(e.into())),
         };
         tracks.iter().map(add).collect()

@@ -81,6 +81,10 @@ impl Link {
         let text = if status.message().is_empty() { "no reason given" } else { status.message() };
         match status.code() {
             Code::Unavailable => anyhow!("the server at {url} cannot be reached: {text}"),
+            // What the server itself says of a limit of its own.
+            Code::DeadlineExceeded if !text.is_empty() && !text.contains("Timeout expired") => {
+                anyhow!("{text} (the server at {url})")
+            }
             Code::DeadlineExceeded | Code::Cancelled => anyhow!(
                 "the server at {url} did not answer within {}; raise --timeout",
                 humantime::format_duration(self.timeout)

@@ -43,12 +43,12 @@ impl Link {
                 continue;
             }
             let error = self.explain(&status);
+            // Only what would meet every other track as well ends a job.
             return Err(match status.code() {
-                Code::InvalidArgument
-                | Code::ResourceExhausted
-                | Code::OutOfRange
-                | Code::DeadlineExceeded => AddError::Track(error),
-                _ => AddError::Catalog(error),
+                Code::Unavailable | Code::Unimplemented | Code::FailedPrecondition => {
+                    AddError::Catalog(error)
+                }
+                _ => AddError::Track(error),
             });
         }
     }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fingerprint_core::units::{ContentHash, TrackId};
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,12 @@ impl Journal {
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).append(true).create(true).open(path).with_context(context)?;
+        if !is_journal(&file).with_context(context)? {
+            bail!(
+                "journal {} is there already and is no journal; choose another place with --journal FILE",
+                path.display()
+            );
+        }
         let done = read(&file).with_context(context)?;
         end_last_line(&mut file).with_context(context)?;
         Ok(Self { path: path.to_owned(), state: RwLock::new(State { file: Some(file), done }) })
@@ -177,6 +183,15 @@ fn key(path: &str, given_id: Option<&TrackId>) -> [u8; 16] {
     let text = [path, given_id.map_or("", TrackId::as_str)].join("\0");
     let hash = blake3::hash(text.as_bytes());
     hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes")
+}
+
+/// True unless a file begins with something else than a line of a journal: a recording, named by
+/// mistake. Only its first byte tells, because the rest may have been cut off by a crash.
+fn is_journal(mut file: &File) -> std::io::Result<bool> {
+    let mut first = [0];
+    let read = file.read(&mut first)?;
+    file.rewind()?;
+    Ok(read == 0 || first == *b"{")
 }
 
 fn read(file: &File) -> Result<HashMap<[u8; 16], Done>> {
@@ -255,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (audio, path) = (folder.path().join("a.wav"), folder.path().join("x.journal"));
         std::fs::write(&audio, "one").unwrap();
-        std::fs::write(&path, "not json\n{\"path\":\"/cut").unwrap();
+        std::fs::write(&path, "{not json\n{\"path\":\"/cut").unwrap();
         let (stamp, id) = (stamp(&audio, ""), TrackId::new("T1").unwrap());
         Journal::open(&path).unwrap().record(&[(stamp.clone(), id, hash(1))]).unwrap();
         assert!(Journal::open(&path).unwrap().lookup(&stamp).is_some());

@@ -58,7 +58,8 @@ impl Manifest {
             let mut reader = separated(file, separator);
             let header = reader.headers().with_context(|| format!("{name}: no header line"))?;
             if !header.iter().any(|column| column.trim() == "path") {
-                bail!("{name}: the header has no column named path");
+                let columns = header.iter().collect::<Vec<_>>().join(", ");
+                bail!("{name}: the header has no column named path, only: {columns}");
             }
         }
         Ok(manifest)
@@ -93,6 +94,11 @@ impl Manifest {
         fields.retain(|_, text| !text.is_empty());
         let path = fields.remove("path").context("the field path is missing")?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
+        for name in ["track_id", "title", "artist", "album", "isrc"] {
+            if fields.get(name).is_some_and(|text| text.contains('\n')) {
+                bail!("the field {name} goes over several lines; is a double quote not closed?");
+            }
+        }
         let track_id = fields.remove("track_id").map(TrackId::new).transpose()?;
         let metadata = Metadata {
             title: fields.remove("title"),
@@ -159,9 +165,10 @@ fn visit_json_lines(file: File, on_row: OnRow<'_>) -> Flow {
         match (&mut reader).take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut text) {
             Ok(0) => break,
             Ok(_) if text.len() as u64 > LINE_BYTES_MAX => {
-                // Where the next line begins cannot be known without reading on and on.
-                let reason = anyhow!("longer than {LINE_BYTES_MAX} bytes; the rest is not read");
-                return on_row(line, Err(reason));
+                if let Err(error) = reader.skip_until(b'\n') {
+                    return on_row(line, Err(error.into()));
+                }
+                on_row(line, Err(anyhow!("longer than {LINE_BYTES_MAX} bytes; not read")))?;
             }
             Ok(_) if text.trim_ascii().is_empty() => {}
             Ok(_) => on_row(line, json_fields(&text))?,
@@ -172,8 +179,15 @@ fn visit_json_lines(file: File, on_row: OnRow<'_>) -> Flow {
 }
 
 fn json_fields(text: &[u8]) -> Result<Fields> {
+    // A byte order mark, as some editors put before the first line.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let object: BTreeMap<String, Value> =
         serde_json::from_slice(text).context("not a JSON object")?;
+    let known = ["path", "track_id", "title", "artist", "album", "isrc"];
+    let is_text = |value: &Value| matches!(value, Value::Null | Value::String(_));
+    if let Some(name) = known.iter().find(|name| object.get(**name).is_some_and(|v| !is_text(v))) {
+        bail!("the field {name} is not a text; put it in double quotes");
+    }
     let as_text = |value| match value {
         Value::Null => String::new(),
         Value::String(text) => text,

@@ -19,6 +19,8 @@ use crate::catalog::{AddError, Audio, Catalog, Recording, Stored};
 use crate::report::progress::Progress;
 use crate::report::summary::{FileRow, FileStatus, ReportFile, Summary};
 
+/// Detail of a file whose audio another file has brought.
+const SAME_AUDIO: &str = "same audio as another file of this run";
 /// Most tracks of one write.
 const BATCH_LEN: usize = 32;
 /// Most peaks of one write: about five hours of audio.
@@ -132,15 +134,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Ends the report and gives the summary.
-    ///
-    /// # Errors
-    ///
-    /// If the report cannot be written.
-    pub(super) fn finish(mut self) -> Result<Summary> {
+    /// Ends the report and gives the summary, and whether the report could be written.
+    pub(super) fn finish(mut self) -> (Summary, Result<()>) {
         self.summary.end();
-        self.report.take().map_or(Ok(()), ReportFile::finish)?;
-        Ok(self.summary)
+        let reported = self.report.take().map_or(Ok(()), ReportFile::finish);
+        (self.summary, reported)
     }
 
     fn take(&mut self, worked: Worked) -> Result<()> {
@@ -150,9 +148,13 @@ impl<'a> Writer<'a> {
             Err(error) => self.book_in_turn(row.failed(&error)),
             Ok(Outcome::Repeated) => self.book_in_turn(row.repeated()),
             Ok(Outcome::Done { track_id, duration_s, is_derived }) => {
-                let row = row.ended(FileStatus::Unchanged, &track_id, duration_s);
-                if is_derived {
-                    self.derived.insert(track_id);
+                // A second file with the same audio is told again, as in the run that added it.
+                let is_second = is_derived && !self.derived.insert(track_id.clone());
+                let status = if is_second { FileStatus::Duplicate } else { FileStatus::Unchanged };
+                let mut row = row.ended(status, &track_id, duration_s);
+                if is_second {
+                    row.duplicate_of = vec![track_id.to_string()];
+                    row.detail = SAME_AUDIO.into();
                 }
                 self.book_in_turn(row)
             }
@@ -179,7 +181,7 @@ impl<'a> Writer<'a> {
                     duration_s,
                 );
                 row.duplicate_of = vec![id.to_string()];
-                row.detail = "same audio as another file of this run".into();
+                row.detail = SAME_AUDIO.into();
                 self.record(&[(pending.stamp, id, content_hash)]);
                 return self.book(row);
             }

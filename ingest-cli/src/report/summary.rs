@@ -1,10 +1,11 @@
 //! What `earmark ingest` did: a row for each file, and the closing summary.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fingerprint_core::units::TrackId;
 use serde::Serialize;
 
@@ -228,6 +229,10 @@ fn human(summary: &Summary) -> Vec<String> {
     lines
 }
 
+/// Columns of the report.
+const REPORT_HEADER: [&str; 7] =
+    ["path", "status", "track_id", "duplicate_of", "duration_s", "elapsed_ms", "detail"];
+
 /// The `--report` file: one row a file, in the order in which they were finished.
 #[derive(Debug)]
 pub(crate) struct ReportFile {
@@ -243,18 +248,9 @@ impl ReportFile {
     /// If it cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let context = || format!("report {} cannot be written", path.display());
+        refuse_other_file(path)?;
         let mut writer = csv::Writer::from_path(path).with_context(context)?;
-        writer
-            .write_record([
-                "path",
-                "status",
-                "track_id",
-                "duplicate_of",
-                "duration_s",
-                "elapsed_ms",
-                "detail",
-            ])
-            .with_context(context)?;
+        writer.write_record(REPORT_HEADER).with_context(context)?;
         Ok(Self { writer, path: path.to_owned() })
     }
 
@@ -284,6 +280,21 @@ impl ReportFile {
             .flush()
             .with_context(|| format!("report {} cannot be written", self.path.display()))
     }
+}
+
+/// Refuses to write over a file that is no report: a recording or a manifest, named by mistake.
+fn refuse_other_file(path: &Path) -> Result<()> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0) {
+        return Ok(());
+    }
+    let header = REPORT_HEADER.join(",");
+    let mut start = vec![0; header.len()];
+    if (&file).read_exact(&mut start).is_ok() && start == header.as_bytes() {
+        return Ok(());
+    }
+    let name = path.display();
+    bail!("report {name} is there already and is no report; remove it or choose another name")
 }
 
 #[cfg(test)]

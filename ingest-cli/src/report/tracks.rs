@@ -193,19 +193,19 @@ pub(crate) fn print_stats(stats: &Stats, format: TextFormat) -> Result<()> {
             server_version,
         });
     }
-    line(&format!("tracks          {}", count(index.track_count)))?;
-    line(&format!("length          {}", clock(index.duration_s)))?;
-    line(&format!("postings        {}", count(index.posting_count)))?;
-    line(&format!("peaks           {}", count(index.peak_count)))?;
+    line(&format!("tracks            {}", count(index.track_count)))?;
+    line(&format!("length            {}", clock(index.duration_s)))?;
+    line(&format!("postings          {}", count(index.posting_count)))?;
+    line(&format!("peaks             {}", count(index.peak_count)))?;
     let total: u64 = index.bytes_by_part.values().fold(0, |sum, bytes| sum.saturating_add(*bytes));
-    line(&format!("on disk         {}", size(total)))?;
+    line(&format!("on disk           {}", size(total)))?;
     for (part, bytes) in &index.bytes_by_part {
-        line(&format!("  {:<14}{}", printable(part), size(*bytes)))?;
+        line(&format!("  {:<16}{}", printable(part), size(*bytes)))?;
     }
-    line(&format!("format version  {}", index.format_version))?;
-    line(&format!("parameters      {params_digest}"))?;
+    line(&format!("format version    {}", index.format_version))?;
+    line(&format!("parameters        {params_digest}"))?;
     if let Some(version) = server_version {
-        line(&format!("server version  {}", printable(version)))?;
+        line(&format!("server version    {}", printable(version)))?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ fn tracks_are_listed_shown_and_removed() {
     let stats = world.run(["stats", "--format", "json"]).json().remove(0);
     assert_eq!(stats["track_count"], CATALOG_LEN - 2);
     assert_eq!(stats["params_digest"].as_str().unwrap().len(), 16);
-    assert!(world.run(["stats"]).stdout.contains("tracks          10"));
+    assert!(world.run(["stats"]).stdout.contains("tracks            10"));
 }
 
 #[test]

@@ -184,3 +184,59 @@ fn send_audio_needs_someone_to_send_to() {
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("--server"), "{run:?}");
 }
+
+#[test]
+fn what_is_named_by_mistake_is_not_overwritten() {
+    let world = World::new();
+    let music = world.copy("catalog/cold_day.mp3", "a.mp3");
+    let (manifest, report) = (world.path("list.csv"), world.path("report.csv"));
+    fs::write(&manifest, "path\na.mp3\n").unwrap();
+    let before = (fs::read(&manifest).unwrap(), fs::read(&music).unwrap());
+    for more in [
+        ["--manifest", text(&manifest), "--report", text(&manifest)],
+        ["--manifest", text(&manifest), "--report", text(&music)],
+        ["--manifest", text(&manifest), "--journal", text(&music)],
+    ] {
+        let run = ingest(&world, &more);
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.stderr.contains("is there already"), "{run:?}");
+    }
+    assert_eq!((fs::read(&manifest).unwrap(), fs::read(&music).unwrap()), before);
+    // An earlier report may be.
+    let again = ["--manifest", text(&manifest), "--report", text(&report)];
+    assert_eq!((ingest(&world, &again).code, ingest(&world, &again).code), (0, 0));
+}
+
+#[test]
+fn duplicates_are_told_again_by_the_run_that_goes_on() {
+    let world = World::new();
+    world.copy("catalog/cold_day.mp3", "music/a.mp3");
+    world.copy("catalog/cold_day.mp3", "music/b.mp3");
+    let (music, report) = (world.path("music"), world.path("report.csv"));
+    for _ in 0..2 {
+        ingest(&world, &[text(&music), "--report", text(&report)]);
+        let rows = csv_rows(&report);
+        assert_eq!(rows[1]["status"], "duplicate", "{rows:?}");
+        assert_eq!(rows[1]["duplicate_of"], rows[0]["track_id"], "{rows:?}");
+    }
+}
+
+#[test]
+fn a_quote_that_is_not_closed_swallows_no_rows_unseen() {
+    let world = World::new();
+    world.copy("catalog/cold_day.mp3", "a.mp3");
+    let manifest = world.path("list.csv");
+    fs::write(&manifest, "path,title\na.mp3,\"Cold Day\nb.mp3,Other\n").unwrap();
+    let run = ingest(&world, &["--manifest", text(&manifest)]);
+    assert_eq!((run.code, run.counts(ALL)), (2, [0, 0, 0, 0, 0, 1]), "{run:?}");
+    assert!(run.stderr.contains("double quote not closed"), "{run:?}");
+}
+
+#[test]
+fn nothing_to_ingest_is_no_success() {
+    let world = World::new();
+    fs::create_dir(world.path("empty")).unwrap();
+    assert_eq!(ingest(&world, &[text(&world.path("empty"))]).code, 2);
+    let run = ingest(&world, &["-"]);
+    assert!(run.code == 2 && run.stderr.contains("standard input"), "{run:?}");
+}

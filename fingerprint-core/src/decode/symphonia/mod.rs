@@ -18,7 +18,7 @@ use symphonia::core::packet::Packet;
 use super::mixdown::Mixdown;
 use super::source::{Source, TooLarge};
 use super::{DecodeError, DecodeSummary, Meter, Refusal, Refused};
-use crate::resample::{RATE_MAX_HZ, RATE_MIN_HZ};
+use crate::params::{RATE_MAX_HZ, RATE_MIN_HZ};
 use open::Track;
 use watched::{Fault, Watched};
 
