@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::hash::{BUCKET_COUNT, CELL_COUNT, KeyRange};
 use fingerprint_core::index::{
-    Change, Index, IndexError, MemoryIndex, Metadata, NewTrack, Posting, RocksIndex,
+    Change, Index, IndexError, MemoryIndex, Metadata, NewTrack, Posting, RocksIndex, TrackRecord,
 };
 use fingerprint_core::params::Params;
 use fingerprint_core::peaks::Peak;
@@ -40,7 +40,8 @@ fn track(id: u8, seed: u8, title: u8) -> NewTrack {
     }
 }
 
-/// Everything an index answers, without the time of adding; postings of live tracks only.
+/// Everything an index answers, without the time of adding; postings of live tracks only. Each
+/// track comes with its peaks and the tracks of the same audio.
 fn contents(index: &dyn Index) -> (Vec<String>, Vec<(usize, Posting)>) {
     let mut records = index.tracks(None, usize::MAX).unwrap();
     records.iter_mut().for_each(|record| record.added_at_ms = 0);
@@ -55,7 +56,12 @@ fn contents(index: &dyn Index) -> (Vec<String>, Vec<(usize, Posting)>) {
             ControlFlow::Continue(())
         })
         .unwrap();
-    (records.iter().map(|record| format!("{record:?}")).collect(), postings)
+    let whole = |record: &TrackRecord| {
+        let peaks = index.constellation(record.span.start).unwrap();
+        let same = index.tracks_with_content(&record.content_hash).unwrap();
+        format!("{record:?} {peaks:?} {same:?}")
+    };
+    (records.iter().map(whole).collect(), postings)
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +69,7 @@ enum Step {
     Add(u8, u8, u8),
     Remove(u8),
     Reopen,
+    Compact,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -70,6 +77,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (0_u8..4, 0_u8..5, 0_u8..2).prop_map(|(id, seed, title)| Step::Add(id, seed, title)),
         2 => (0_u8..4).prop_map(Step::Remove),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Compact),
     ]
 }
 
@@ -96,6 +104,7 @@ proptest! {
                     drop(rocks);
                     rocks = RocksIndex::open(folder.path(), &params).unwrap();
                 }
+                Step::Compact => rocks.compact().unwrap(),
             }
         }
         prop_assert_eq!(contents(&rocks), contents(&memory));
@@ -117,6 +126,27 @@ fn changes_are_named_for_what_they_are() {
         (twin.change, twin.duplicate_of),
         (Change::Inserted, vec![TrackId::new("t1").unwrap()])
     );
+}
+
+/// "Block" and "lock" are one letter apart in RocksDB's messages.
+#[test]
+fn damage_is_not_taken_for_an_index_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blocks and locks");
+    let params = Params::default();
+    let index = RocksIndex::create_or_open(&path, &params).unwrap();
+    index.add(&[track(1, 1, 0)]).unwrap();
+    index.compact().unwrap();
+    drop(index);
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "sst") {
+            let bytes = std::fs::read(&file).unwrap();
+            std::fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
+        }
+    }
+    let opened = RocksIndex::open(&path, &params);
+    assert!(matches!(opened, Err(IndexError::Storage { .. })), "{opened:?}");
 }
 
 #[test]
