@@ -54,6 +54,10 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
             "ingest reads no standard input, because a track needs a file to be found again; save it first"
         );
     }
+    if args.manifest.is_none() && args.paths.iter().all(|path| !path.exists()) {
+        let names: Vec<_> = args.paths.iter().map(|path| path.display().to_string()).collect();
+        bail!("{}: no such file or folder", names.join(", "));
+    }
     // A manifest that cannot be read at all is found out before anything is made.
     let manifest = args.manifest.as_deref().map(Manifest::open).transpose()?;
     let sources = Sources { paths: args.paths.clone(), manifest };

@@ -72,7 +72,7 @@ pub struct Settings {
     #[arg(long, env = "EARMARK_SERVER_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     /// Least level that is logged: error, warn, info, debug, trace, or a list such as
-    /// "info,matcher_server=debug" [default: info].
+    /// "info,matcher_server=debug" [default: info for the server, warn for libraries].
     #[arg(long, env = "EARMARK_SERVER_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
 }
@@ -227,7 +227,7 @@ impl Settings {
             ffmpeg_time_max: seconds(120),
             shutdown_time_max: seconds(10),
             log_format: Some(LogFormat::Text),
-            log_level: Some("info".to_owned()),
+            log_level: Some("warn,matcher_server=info,earmark_server=info".to_owned()),
         }
     }
 

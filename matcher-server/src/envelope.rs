@@ -164,7 +164,7 @@ struct AccessLine {
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        let elapsed_ms = (self.started.elapsed().as_secs_f64() * 1e5).round() / 1e2;
         let path = &self.path;
         match self.code {
             Some(code) => tracing::info!(path, ?code, elapsed_ms, "request"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use fingerprint_core::index::{Index, RocksIndex};
+use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
 use matcher_server::{run, telemetry};
@@ -71,8 +71,13 @@ fn start() -> anyhow::Result<()> {
 
 fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
     let new = !path.exists();
-    let index = RocksIndex::create_or_open(path, params)
-        .with_context(|| format!("index {}", path.display()))?;
+    let index = RocksIndex::create_or_open(path, params).map_err(|error| match error {
+        // RocksDB's own words do not always name the folder.
+        IndexError::Storage { .. } | IndexError::Corrupt { .. } => {
+            anyhow::Error::new(error).context(format!("index {}", path.display()))
+        }
+        error => error.into(),
+    })?;
     let track_count = index.stats()?.track_count;
     let state = if new { "index created" } else { "index opened" };
     tracing::info!(path = %path.display(), track_count, "{state}");

@@ -81,6 +81,7 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         IndexError::Storage { .. }
         | IndexError::InUse { .. }
         | IndexError::Missing { .. }
+        | IndexError::NotAnIndex { .. }
         | IndexError::FormatVersion { .. }
         | IndexError::ParamsMismatch { .. }
         | IndexError::Corrupt { .. } => internal("the index failed", &error),

@@ -8,7 +8,7 @@ use crate::units::TrackId;
 ///
 /// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
-/// ([`Missing`](Self::Missing)), re-ingest ([`FormatVersion`](Self::FormatVersion),
+/// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex)), re-ingest ([`FormatVersion`](Self::FormatVersion),
 /// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
 /// ([`Corrupt`](Self::Corrupt)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
 /// index ([`Full`](Self::Full)).
@@ -36,6 +36,12 @@ pub enum IndexError {
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
     Missing {
         /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The folder holds other files: an index of its own is safer than one among them.
+    #[error("{} holds other files and no index; choose a new or empty folder", path.display())]
+    NotAnIndex {
+        /// The folder.
         path: PathBuf,
     },
     /// The index was written by another release.

@@ -100,8 +100,12 @@ impl RocksIndex {
     ///
     /// # Errors
     ///
-    /// As [`RocksIndex::open`], without [`IndexError::Missing`].
+    /// As [`RocksIndex::open`], with [`IndexError::NotAnIndex`] in the place of
+    /// [`IndexError::Missing`].
     pub fn create_or_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
+        if !path.join("CURRENT").exists() && holds_other_files(path) {
+            return Err(IndexError::NotAnIndex { path: path.to_owned() });
+        }
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let families =
             PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
@@ -330,6 +334,16 @@ impl Index for RocksIndex {
         }
         Ok(stats)
     }
+}
+
+/// True if the folder has files that RocksDB does not make. Those that it does may be what a crash
+/// has left of a creation.
+fn holds_other_files(path: &Path) -> bool {
+    const STARTS: [&str; 7] =
+        ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "0", "lost+found"];
+    let Ok(entries) = path.read_dir() else { return false };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    names.any(|name| !STARTS.iter().any(|start| name.to_string_lossy().starts_with(start)))
 }
 
 /// True if another process has the index open. RocksDB says so only in words: of the file LOCK,

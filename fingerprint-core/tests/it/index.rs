@@ -128,6 +128,15 @@ fn changes_are_named_for_what_they_are() {
     );
 }
 
+#[test]
+fn an_index_is_not_made_among_other_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("song.mp3"), "audio").unwrap();
+    let made = RocksIndex::create_or_open(folder.path(), &Params::default());
+    assert!(matches!(made, Err(IndexError::NotAnIndex { .. })), "{made:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 /// "Block" and "lock" are one letter apart in RocksDB's messages.
 #[test]
 fn damage_is_not_taken_for_an_index_in_use() {
