@@ -202,6 +202,8 @@ pub fn match_fingerprint(
         }
     }
     let mut matches = Vec::new();
+    // Before the limit, which must not be filled with what is left out.
+    found.retain(|found| confidence(found.alignment.score) >= options.confidence_min);
     for found in ranked(found) {
         if matches.len() == options.matches_max {
             break;
@@ -213,7 +215,6 @@ pub fn match_fingerprint(
             matches.push(report(&found, record.metadata));
         }
     }
-    matches.retain(|m| m.confidence >= options.confidence_min);
     matches.sort_by(|a, b| b.score.total_cmp(&a.score));
     let status = if matches.is_empty() { MatchStatus::NoMatch } else { MatchStatus::Matched };
     Ok(MatchReport { status, matches })
