@@ -48,9 +48,13 @@ JSON (--format json): one object a line, in the order of the arguments:
     reference_offset_s   track time at clip time 0; may be negative
     speed                track seconds in one clip second: 1 is unchanged, 1.05 is 5 % faster
     pitch                clip frequency over track frequency: 1 is unchanged, 1.0595 a semitone up
+    gaps                 stretches of the clip inside the match in which the track is not heard
+                         though nothing covers it: query_start_s, query_end_s
+    alternatives         other places of the track that fit nearly as well, as it repeats itself:
+                         reference_start_s, reference_end_s, score
   error        text if status is error, otherwise null
-What is not known or not computed is null. CSV has one row a match, and one row with empty match
-columns for a clip without any.";
+What is not known or not computed is null. CSV has one row a match, without gaps and alternatives,
+and one row with empty match columns for a clip without any.";
 
 const INGEST_HELP: &str = "\
 Exit codes: 0 every file is in the catalog, 2 something failed or no file was found, 130
@@ -169,6 +173,9 @@ pub(crate) struct MatchArgs {
     /// Least confidence of a reported match, 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = parse_probability)]
     pub(crate) min_confidence: f64,
+    /// Most false accepts by chance that are put up with, per file: above 0, at most 1
+    #[arg(long, value_name = "P", default_value_t = 1e-4, value_parser = parse_rate)]
+    pub(crate) max_false_accepts: f64,
     /// Whether to search for tracks of changed speed, tempo or pitch
     #[arg(long, value_enum, default_value_t = SpeedSearchArg::Auto)]
     pub(crate) speed_search: SpeedSearchArg,
@@ -315,6 +322,15 @@ impl Target {
 fn parse_probability(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".into()) }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value > 0.0 && value <= 1.0 {
+        Ok(value)
+    } else {
+        Err("must be above 0 and at most 1".into())
+    }
 }
 
 fn track_id_parser() -> impl TypedValueParser<Value = TrackId> {

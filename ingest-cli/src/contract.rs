@@ -59,9 +59,44 @@ pub(crate) struct MatchRow {
     pub(crate) speed: Option<f64>,
     /// Clip frequency over track frequency.
     pub(crate) pitch: Option<f64>,
+    /// Stretches of the clip inside the match in which the track is not heard.
+    pub(crate) gaps: Vec<GapRow>,
+    /// Other places of the track that fit nearly as well, best first.
+    pub(crate) alternatives: Vec<AlternativeRow>,
     /// What stands in for a missing title on a screen; no part of the contract.
     #[serde(skip)]
     pub(crate) file_name: Option<String>,
+}
+
+/// A stretch of the clip, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct GapRow {
+    pub(crate) query_start_s: f64,
+    pub(crate) query_end_s: f64,
+}
+
+/// A place in the track, in seconds, and how well it fits, in nats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct AlternativeRow {
+    pub(crate) reference_start_s: f64,
+    pub(crate) reference_end_s: f64,
+    pub(crate) score: f64,
+}
+
+impl GapRow {
+    fn new(query_start_s: f64, query_end_s: f64) -> Self {
+        Self { query_start_s: to_milli(query_start_s), query_end_s: to_milli(query_end_s) }
+    }
+}
+
+impl AlternativeRow {
+    fn new(reference_start_s: f64, reference_end_s: f64, score: f64) -> Self {
+        Self {
+            reference_start_s: to_milli(reference_start_s),
+            reference_end_s: to_milli(reference_end_s),
+            score: to_milli(score),
+        }
+    }
 }
 
 impl Status {
@@ -98,7 +133,7 @@ impl From<Match> for MatchRow {
             isrc,
             score: to_milli(found.score),
             confidence: Some(found.confidence),
-            e_value: found.e_value,
+            e_value: Some(found.e_value),
             query_start_s: to_milli(found.query_start_s),
             query_end_s: to_milli(found.query_end_s),
             reference_start_s: to_milli(found.reference_start_s),
@@ -106,6 +141,16 @@ impl From<Match> for MatchRow {
             reference_offset_s: to_milli(found.reference_offset_s),
             speed: Some(to_factor(found.speed)),
             pitch: Some(to_factor(found.pitch)),
+            gaps: found
+                .gaps
+                .iter()
+                .map(|gap| GapRow::new(gap.query_start_s, gap.query_end_s))
+                .collect(),
+            alternatives: found
+                .alternatives
+                .iter()
+                .map(|a| AlternativeRow::new(a.reference_start_s, a.reference_end_s, a.score))
+                .collect(),
             file_name: attributes.remove(FILE_ATTRIBUTE),
         }
     }
@@ -131,6 +176,16 @@ impl From<v1::Match> for MatchRow {
             reference_offset_s: to_milli(found.reference_offset_s),
             speed: found.speed.map(to_factor),
             pitch: found.pitch.map(to_factor),
+            gaps: found
+                .gaps
+                .iter()
+                .map(|gap| GapRow::new(gap.query_start_s, gap.query_end_s))
+                .collect(),
+            alternatives: found
+                .alternatives
+                .iter()
+                .map(|a| AlternativeRow::new(a.reference_start_s, a.reference_end_s, a.score))
+                .collect(),
             file_name: attributes.remove(FILE_ATTRIBUTE),
         }
     }
@@ -172,7 +227,7 @@ mod tests {
             isrc: None,
             score: 123.456,
             confidence: Some(0.9999),
-            e_value: None,
+            e_value: Some(1e-12),
             query_start_s: 0.5,
             query_end_s: 9.75,
             reference_start_s: 62.5,
@@ -180,6 +235,8 @@ mod tests {
             reference_offset_s: 62.0,
             speed: Some(1.0),
             pitch: None,
+            gaps: vec![GapRow::new(3.5, 6.5)],
+            alternatives: vec![AlternativeRow::new(90.0, 99.25, 98.7654)],
             file_name: Some("no part of the contract".into()),
         }
     }
@@ -194,9 +251,12 @@ mod tests {
                 r#"{"query":"clips/a b.mp3","duration_s":10.0,"elapsed_ms":12.345,"#,
                 r#""status":"matched","matches":[{"track_id":"T1","title":"Cold Day","#,
                 r#""artist":null,"isrc":null,"score":123.456,"confidence":0.9999,"#,
-                r#""e_value":null,"query_start_s":0.5,"query_end_s":9.75,"#,
+                r#""e_value":1e-12,"query_start_s":0.5,"query_end_s":9.75,"#,
                 r#""reference_start_s":62.5,"reference_end_s":71.75,"#,
-                r#""reference_offset_s":62.0,"speed":1.0,"pitch":null}],"error":null}"#
+                r#""reference_offset_s":62.0,"speed":1.0,"pitch":null,"#,
+                r#""gaps":[{"query_start_s":3.5,"query_end_s":6.5}],"#,
+                r#""alternatives":[{"reference_start_s":90.0,"reference_end_s":99.25,"#,
+                r#""score":98.765}]}],"error":null}"#
             )
         );
     }

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &MatchArgs) -> Result<u8> {
     let options = MatchOptions {
         matches_max: args.max_matches.into(),
         confidence_min: args.min_confidence,
+        false_accepts_max: args.max_false_accepts,
         speed_search: args.speed_search.into(),
     };
     let (params, send_audio) = (Params::default(), args.send_audio);

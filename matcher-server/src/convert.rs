@@ -6,7 +6,9 @@
 use earmark_proto::v1;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{Change, IndexStats, Metadata, TrackRecord};
-use fingerprint_core::matching::{Match, MatchOptions, MatchReport, MatchStatus, SpeedSearch};
+use fingerprint_core::matching::{
+    Alternative, Gap, Match, MatchOptions, MatchReport, MatchStatus, SpeedSearch,
+};
 use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
 use tonic::Status;
@@ -49,6 +51,14 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
             format!("options.min_confidence is {}, it must be 0 to 1", options.min_confidence);
         return Err(Status::invalid_argument(text));
     }
+    let default = MatchOptions::default();
+    let false_accepts_max = options.max_false_accepts.unwrap_or(default.false_accepts_max);
+    if !(false_accepts_max > 0.0 && false_accepts_max <= 1.0) {
+        let text = format!(
+            "options.max_false_accepts is {false_accepts_max}, it must be above 0 and at most 1"
+        );
+        return Err(Status::invalid_argument(text));
+    }
     let speed_search = match v1::SpeedSearch::try_from(options.speed_search) {
         Ok(v1::SpeedSearch::Unspecified | v1::SpeedSearch::Auto) => SpeedSearch::Auto,
         Ok(v1::SpeedSearch::Off) => SpeedSearch::Off,
@@ -58,13 +68,13 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
             return Err(Status::invalid_argument(text));
         }
     };
-    let default = MatchOptions::default();
     Ok(MatchOptions {
         matches_max: match options.max_matches {
             0 => default.matches_max,
             n => n as usize,
         },
         confidence_min: options.min_confidence,
+        false_accepts_max,
         speed_search,
     })
 }
@@ -174,12 +184,18 @@ pub(crate) fn match_response(
 }
 
 fn match_message(found: Match) -> v1::Match {
+    let gap = |gap: Gap| v1::Gap { query_start_s: gap.query_start_s, query_end_s: gap.query_end_s };
+    let alternative = |other: Alternative| v1::Alternative {
+        reference_start_s: other.reference_start_s,
+        reference_end_s: other.reference_end_s,
+        score: other.score,
+    };
     v1::Match {
         track_id: found.track_id.into(),
         metadata: Some(metadata_message(found.metadata)),
         score: found.score,
         confidence: Some(found.confidence),
-        e_value: found.e_value,
+        e_value: Some(found.e_value),
         query_start_s: found.query_start_s,
         query_end_s: found.query_end_s,
         reference_start_s: found.reference_start_s,
@@ -187,6 +203,8 @@ fn match_message(found: Match) -> v1::Match {
         reference_offset_s: found.reference_offset_s,
         speed: Some(found.speed),
         pitch: Some(found.pitch),
+        gaps: found.gaps.into_iter().map(gap).collect(),
+        alternatives: found.alternatives.into_iter().map(alternative).collect(),
     }
 }
 

@@ -142,6 +142,8 @@ pub struct Span {
 pub struct Timeline {
     /// Ascending by `span.start`, never overlapping.
     entries: Vec<(Span, TrackId)>,
+    /// Steps of all spans together.
+    step_count: u64,
 }
 
 /// Sizes of an index.
@@ -255,7 +257,8 @@ impl Timeline {
             let what = format!("spans of tracks {} and {} overlap", pair[0].1, pair[1].1);
             return Err(IndexError::Corrupt { what });
         }
-        Ok(Self { entries })
+        let step_count = entries.iter().map(|(span, _)| u64::from(span.len)).sum();
+        Ok(Self { entries, step_count })
     }
 
     /// The live track at `position`, if any.
@@ -270,6 +273,12 @@ impl Timeline {
     #[must_use]
     pub fn entries(&self) -> &[(Span, TrackId)] {
         &self.entries
+    }
+
+    /// Length of the live tracks together, in seconds, to about [`POSITION_MS`] a track.
+    #[must_use]
+    pub fn duration_s(&self) -> f64 {
+        self.step_count as f64 * f64::from(POSITION_MS) / 1e3
     }
 
     /// Live tracks.

@@ -22,10 +22,13 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Query time, in ms, and bin at which a peak of the track should be.
-    pub(super) fn to_query(self, peak: &Peak) -> (f64, f64) {
-        let passed_ms = f64::from(peak.time_ms) - self.track_ms;
-        (self.query_ms + passed_ms * (-self.ln_speed).exp(), bin(peak) * self.ln_pitch.exp())
+    /// The same as factors, for many peaks.
+    pub(super) fn projection(self) -> Projection {
+        Projection {
+            track_ms: self.track_ms,
+            slowness: (-self.ln_speed).exp(),
+            pitch: self.ln_pitch.exp() as f32,
+        }
     }
 
     /// Track time at a query time, both in ms.
@@ -42,9 +45,27 @@ impl Mapping {
     }
 }
 
+/// A [`Mapping`] that is ready to be applied to many peaks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Projection {
+    track_ms: f64,
+    /// Query milliseconds that pass in one of the track.
+    slowness: f64,
+    pitch: f32,
+}
+
+impl Projection {
+    /// Where a peak of the track should be: in ms of query time from [`Mapping::query_ms`], and in
+    /// bins.
+    pub(super) fn from_middle(self, peak: &Peak) -> (f32, f32) {
+        let passed_ms = (f64::from(peak.time_ms) - self.track_ms) * self.slowness;
+        (passed_ms as f32, bin(peak) * self.pitch)
+    }
+}
+
 /// Frequency of a peak in bins.
-pub(super) fn bin(peak: &Peak) -> f64 {
-    f64::from(peak.freq) / f64::from(FREQ_STEPS_PER_BIN)
+pub(super) fn bin(peak: &Peak) -> f32 {
+    f32::from(peak.freq) / FREQ_STEPS_PER_BIN as f32
 }
 
 #[cfg(test)]
@@ -57,9 +78,10 @@ mod tests {
             Mapping { query_ms: 5_000.0, track_ms: 65_000.0, ln_speed: 0.1, ln_pitch: 0.1 };
         let factor = 0.1_f64.exp();
         let peak = Peak { time_ms: 66_000, freq: 1_600, level: 0, rank: 0 };
-        let (time_ms, bin) = mapping.to_query(&peak);
-        assert!((time_ms - (5_000.0 + 1_000.0 / factor)).abs() < 1e-6);
-        assert!((bin - 100.0 * factor).abs() < 1e-9);
-        assert!((mapping.to_track_ms(time_ms) - 66_000.0).abs() < 1e-6);
+        let (from_middle_ms, bin) = mapping.projection().from_middle(&peak);
+        assert!((f64::from(from_middle_ms) - 1_000.0 / factor).abs() < 1e-3);
+        assert!((f64::from(bin) - 100.0 * factor).abs() < 1e-4);
+        let back_ms = mapping.to_track_ms(5_000.0 + f64::from(from_middle_ms));
+        assert!((back_ms - 66_000.0).abs() < 1e-3);
     }
 }

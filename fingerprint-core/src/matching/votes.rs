@@ -17,7 +17,7 @@
 //! Offset histogram: A. Wang, ISMIR 2003, section 2.3. The weight is ours (measured: +0.6 points
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use super::mapping::Mapping;
 use crate::hash::{self, Family, Key, KeyRange, REACH, Tolerance};
@@ -33,6 +33,14 @@ const RUNG: i32 = 10_000;
 const TEMPO_RUNG: i32 = 20_000;
 /// Most votes of a pass, which bounds its memory to about 200 MiB while they are sorted.
 const VOTES_MAX: usize = 1 << 22;
+/// Postings that the search for unchanged recordings may read in a window, about.
+const UNCHANGED_POSTINGS_MAX: f32 = 1e6;
+/// The same for each pass for changed ones: this many, and a share of all postings, because true
+/// votes must stand out from chance ones, which grow with the index.
+const CHANGED_POSTINGS_MIN: f32 = 60_000.0;
+const CHANGED_POSTINGS_SHARE: f32 = 1.2e-3;
+/// Postings of a second of music, about.
+const POSTINGS_PER_S: f64 = 56.0;
 /// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
 /// have more, whose probes would fill the memory.
 const PAIRS_MAX: usize = 20_000;
@@ -58,8 +66,8 @@ pub(super) struct Candidate {
     pub(super) span: Span,
     /// The offset is exact to about ±[`POSITION_MS`], the change to about half a rung.
     pub(super) mapping: Mapping,
-    /// True if it comes from a pass for changed recordings.
-    pub(super) is_changed: bool,
+    /// The pass that it comes from.
+    pub(super) family: Family,
 }
 
 /// One vote.
@@ -109,7 +117,7 @@ pub(super) fn find_candidates(
 ) -> Result<Vec<Candidate>, IndexError> {
     let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
-    let mut votes = collect_votes(index, peaks, middle_ms, family, params)?;
+    let mut votes = collect_votes(index, timeline, peaks, middle_ms, family, params)?;
     if family != Family::Unchanged {
         drop_lonely(&mut votes);
     }
@@ -140,8 +148,7 @@ pub(super) fn find_candidates(
             let of_track = || candidates.iter().filter(|c| c.span == span);
             if of_track().count() < OF_TRACK_MAX && !of_track().any(|c| c.mapping.is_near(&mapping))
             {
-                let (track_id, is_changed) = (track_id.clone(), family != Family::Unchanged);
-                candidates.push(Candidate { track_id, span, mapping, is_changed });
+                candidates.push(Candidate { track_id: track_id.clone(), span, mapping, family });
             }
         }
     }
@@ -156,29 +163,73 @@ struct Probe {
     dt_ms: u32,
 }
 
+/// What a pass reads, in the order of the index: key ranges, and the pair that each is for.
+fn plan_reads(
+    index: &dyn Index,
+    timeline: &Timeline,
+    peaks: &[Peak],
+    family: Family,
+    params: &Params,
+) -> (Vec<KeyRange>, Vec<Probe>) {
+    let tolerance = Tolerance::of(family);
+    let mut probes: Vec<(KeyRange, Probe)> = Vec::new();
+    // Postings that a pair costs, about, and its probes.
+    let mut pairs: Vec<(f32, Range<usize>)> = Vec::new();
+    let mut ranges = Vec::new();
+    landmark::for_each_pair(peaks, params, |anchor, target| {
+        if pairs.len() == PAIRS_MAX {
+            return;
+        }
+        let dt_ms = target.time_ms - anchor.time_ms;
+        hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
+        let probe = Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms };
+        let (first, mut cost) = (probes.len(), 0.0);
+        for range in ranges.drain(..) {
+            let len = index.bucket_len(range.bucket);
+            if len > 0 {
+                let share = range.cells.len() as f32 / f32::from(hash::CELL_COUNT);
+                cost += len as f32 * share;
+                probes.push((range, probe));
+            }
+        }
+        pairs.push((cost, first..probes.len()));
+    });
+    let budget = postings_max(timeline, family);
+    if pairs.iter().map(|(cost, _)| cost).sum::<f32>() > budget {
+        // Rare pairs say most and cost least.
+        pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
+        let mut spent = 0.0;
+        let affordable = pairs.iter().take_while(|(cost, _)| {
+            spent += cost;
+            spent <= budget
+        });
+        probes = affordable.flat_map(|(_, own)| probes[own.clone()].iter().cloned()).collect();
+    }
+    probes.sort_unstable_by_key(|(range, _)| (range.bucket, *range.cells.start()));
+    probes.into_iter().unzip()
+}
+
+/// Postings that a pass may read in an index of these tracks, about.
+fn postings_max(timeline: &Timeline, family: Family) -> f32 {
+    match family {
+        Family::Unchanged => UNCHANGED_POSTINGS_MAX,
+        _ => {
+            let all = (timeline.duration_s() * POSTINGS_PER_S) as f32;
+            CHANGED_POSTINGS_MIN + CHANGED_POSTINGS_SHARE * all
+        }
+    }
+}
+
 fn collect_votes(
     index: &dyn Index,
+    timeline: &Timeline,
     peaks: &[Peak],
     middle_ms: u32,
     family: Family,
     params: &Params,
 ) -> Result<Vec<Vote>, IndexError> {
     let tolerance = Tolerance::of(family);
-    let mut probes: Vec<(KeyRange, Probe)> = Vec::new();
-    let mut ranges = Vec::new();
-    let mut pair_count = 0;
-    landmark::for_each_pair(peaks, params, |anchor, target| {
-        pair_count += 1;
-        if pair_count > PAIRS_MAX {
-            return;
-        }
-        let dt_ms = target.time_ms - anchor.time_ms;
-        hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
-        let probe = Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms };
-        probes.extend(ranges.drain(..).map(|range| (range, probe)));
-    });
-    probes.sort_unstable_by_key(|(range, _)| (range.bucket, *range.cells.start()));
-    let (ranges, probes): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
+    let (ranges, probes) = plan_reads(index, timeline, peaks, family, params);
     let mut votes = Vec::new();
     index.read_postings(&ranges, &mut |i, postings| {
         let weight = 4.0 / (1.0 + postings.len() as f32).sqrt();

@@ -81,6 +81,7 @@ impl Catalog for RemoteCatalog {
             options: Some(v1::MatchOptions {
                 max_matches: u32::try_from(options.matches_max).unwrap_or(u32::MAX),
                 min_confidence: options.confidence_min,
+                max_false_accepts: Some(options.false_accepts_max),
                 speed_search: match options.speed_search {
                     SpeedSearch::Off => v1::SpeedSearch::Off,
                     SpeedSearch::Auto => v1::SpeedSearch::Auto,

@@ -97,7 +97,28 @@ fn human(row: &QueryRow) -> String {
             found.confidence.map(percent).unwrap_or_default(),
         ]);
     }
-    format!("{}\n{table}", head.trim_end())
+    let notes: Vec<String> = row.matches.iter().filter_map(note).collect();
+    let text = format!("{}\n{table}", head.trim_end());
+    if notes.is_empty() { text } else { format!("{text}\n{}", notes.join("\n")) }
+}
+
+/// What the table has no room for: where the track is not heard, and where else it fits.
+fn note(found: &MatchRow) -> Option<String> {
+    let gaps: Vec<String> = found
+        .gaps
+        .iter()
+        .map(|gap| format!("{} – {}", clock(gap.query_start_s), clock(gap.query_end_s)))
+        .collect();
+    let others: Vec<String> =
+        found.alternatives.iter().map(|other| clock(other.reference_start_s)).collect();
+    let parts = [("not heard at", gaps), ("fits as well from", others)];
+    let told: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, places)| !places.is_empty())
+        .map(|(what, places)| format!("{what} {}", places.join(", ")))
+        .collect();
+    let told = told.join("; ");
+    (!told.is_empty()).then(|| format!("{}: {told}", printable(&found.track_id)))
 }
 
 /// How the clip plays the track: what was done to its speed, tempo or pitch, if anything.
@@ -196,6 +217,8 @@ mod tests {
             reference_offset_s: 60.0,
             speed: Some(1.0),
             pitch: None,
+            gaps: Vec::new(),
+            alternatives: Vec::new(),
             file_name: Some("take 7.wav".into()),
         }
     }
@@ -207,6 +230,17 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn gaps_and_other_places_stand_below_the_table() {
+        use crate::contract::{AlternativeRow, GapRow};
+        let gap = GapRow { query_start_s: 3.5, query_end_s: 6.5 };
+        let other = AlternativeRow { reference_start_s: 90.0, reference_end_s: 99.0, score: 80.0 };
+        let found = MatchRow { gaps: vec![gap], alternatives: vec![other], ..found() };
+        let text = human(&row(Status::Matched, vec![found]));
+        let note = "T1: not heard at 0:03.5 – 0:06.5; fits as well from 1:30.0";
+        assert_eq!(text.lines().last(), Some(note));
     }
 
     #[test]

@@ -21,6 +21,14 @@ fn options_are_checked_at_both_ends() {
     for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
         assert_eq!(code(match_options(options(1, bad))), Code::InvalidArgument, "{bad}");
     }
+    let allowed = |max_false_accepts| {
+        let max_false_accepts = Some(max_false_accepts);
+        match_options(Some(v1::MatchOptions { max_false_accepts, ..v1::MatchOptions::default() }))
+    };
+    assert_eq!(allowed(0.01).unwrap().false_accepts_max, 0.01);
+    for bad in [0.0, -1.0, 1.1, f64::NAN] {
+        assert_eq!(code(allowed(bad)), Code::InvalidArgument, "{bad}");
+    }
     let speed = |speed_search| {
         match_options(Some(v1::MatchOptions { speed_search, ..v1::MatchOptions::default() }))
     };

@@ -1,0 +1,369 @@
+//! Fitted candidate → evidence: are the track's own peaks in the query, as loud as they should be?
+//!
+//! Position in the flow: fitted candidates → **alignments** → matches.
+//!
+//! # The score
+//!
+//! *Level.* The gain from track to query, a parabola over the logarithm of frequency (an
+//! equaliser), is fitted to the pairs. It tells how loud each of the track's peaks should be.
+//!
+//! *Visibility.* From that follows the rank that the peak would have among the query's own, and
+//! from the rank how likely it is to be seen at all ([`VISIBILITY`]). A peak under noise says
+//! nothing by its absence; one that nothing covers speaks against the track.
+//!
+//! *Likelihood.* Pair *j* of a peak has the likelihood ratio k(Δt)·k(Δf)·k(Δlevel) / (λⱼ·cⱼ): a
+//! kernel for what remains of true pairs after the fit, over the chance intensity λ of the query
+//! peak and the density c of its level. The ratio of the peak, LRᵢ, is their sum.
+//!
+//! *Slots.* The evidence of one slot of 256 ms is eₛ = Σᵢ ln(1 − σvᵢ + σvᵢ·LRᵢ), with the visibility vᵢ
+//! and the share σ of visible peaks that survived. Peaks of one slot are not independent: the same
+//! drum or chord brings a dozen of them. Positive evidence is therefore tempered, 5·ln(1 + eₛ/5).
+//!
+//! *Segments.* S is the largest sum of the slots of one stretch of the query, or of several; an end
+//! inside the query costs [`EDGE_COST`]. What lies between stretches is a gap.
+//!
+//! ```text
+//! S = max over the kernel's width, σ and stretches of Σₛ temper(eₛ)
+//! ```
+//!
+//! All of it is ours; `ARCHITECTURE.md` has the ablation.
+
+use super::fit::{Fitted, Pair};
+use super::mapping::Mapping;
+use super::query_peaks::{FRAME_MS, QueryPeaks, freq_tolerance, level_db};
+
+/// Largest likelihood ratio of a peak.
+const LIKELIHOOD_RATIO_MAX: f32 = 1_000.0;
+/// Likelihood ratio at which a pair is as likely matched as not.
+const EVEN_RATIO: f32 = 20.0;
+/// Shares of visible peaks that survived, as tried.
+const SURVIVALS: [f32; 9] = [0.05, 0.1, 0.2, 0.32, 0.45, 0.6, 0.75, 0.88, 0.96];
+/// The share with which the width of the kernel is chosen.
+const SURVIVAL_MIDDLE: f32 = 0.6;
+/// Widths of the kernel: of time in frames, of frequency in bins, of level in dB. Clean audio,
+/// codecs and rooms, loud noise.
+const WIDTHS: [Width; 3] = [
+    Width { frames: 0.12, bins: 0.08, level_db: 0.6 },
+    Width { frames: 0.22, bins: 0.18, level_db: 1.3 },
+    Width { frames: 0.32, bins: 0.40, level_db: 2.6 },
+];
+/// Share of true pairs that lie anywhere within the tolerance.
+const STRAY_SHARE: f32 = 0.15;
+/// Range of levels over which strays are spread, in dB.
+const STRAY_LEVEL_DB: f32 = 60.0;
+/// Chance that a peak of this expected rank is seen: measured on clips with speech, music and
+/// noise over them, relative to rank 0.
+const VISIBILITY: [f32; 9] = [1.0, 0.85, 0.62, 0.28, 0.13, 0.07, 0.035, 0.02, 0.01];
+/// The same of any higher rank.
+const VISIBILITY_MIN: f32 = 0.005;
+/// The same where the query has nothing in the register at all.
+const VISIBILITY_OF_LOST_BAND: f32 = 0.05;
+/// Louder by this than expected: a peak must not cover itself.
+const SELF_MARGIN_DB: f32 = 1.0;
+/// Length of a slot, in ms: about a beat's worth of one drum or chord.
+const SLOT_MS: f32 = 256.0;
+/// Evidence of one slot beyond which more of it counts by its logarithm, in nats.
+const TEMPER: f32 = 5.0;
+/// What it costs, in nats, that a track begins or ends inside the query though neither the track
+/// nor the query does.
+const EDGE_COST: f32 = 16.0;
+/// What a gap inside an alignment costs, in nats: an end and a beginning.
+const GAP_COST: f32 = 2.0 * EDGE_COST;
+/// Slots of the shortest gap: 1.5 s.
+const GAP_SLOTS_MIN: usize = 6;
+/// Rounds of fitting the gain: two with wide tolerance, two with narrow.
+const GAIN_SPREADS_DB: [f32; 4] = [3.0, 3.0, 1.5, 1.5];
+/// How far an equaliser bends the gain, in dB per e-fold of frequency.
+const GAIN_BEND_DB: f32 = 5.0;
+/// Frequency at which the gain's parabola has its origin, in bins: 1 kHz.
+const GAIN_ORIGIN_BIN: f32 = 256.0;
+
+/// An alignment with its evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Alignment {
+    /// Evidence against chance, in nats.
+    pub(super) score: f64,
+    /// Where the track lies in the query.
+    pub(super) mapping: Mapping,
+    /// Stretches of the query, in ms of query time, in which the evidence lies; ascending, never
+    /// empty, at least 1.5 s apart.
+    pub(super) segments: Vec<Segment>,
+}
+
+/// A stretch of the query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Segment {
+    pub(super) start_ms: f64,
+    pub(super) end_ms: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Width {
+    frames: f32,
+    bins: f32,
+    level_db: f32,
+}
+
+/// Gain from track to query in dB: a parabola over ln frequency.
+#[derive(Debug, Clone, Copy)]
+struct Gain([f32; 3]);
+
+/// A peak of the track where the query should have it.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    slot: usize,
+    time_ms: f32,
+    visibility: f32,
+    place: usize,
+}
+
+impl Alignment {
+    /// Where the evidence begins, in ms of query time.
+    pub(super) fn start_ms(&self) -> f64 {
+        self.segments.first().map_or(0.0, |segment| segment.start_ms)
+    }
+
+    /// Where it ends.
+    pub(super) fn end_ms(&self) -> f64 {
+        self.segments.last().map_or(0.0, |segment| segment.end_ms)
+    }
+
+    /// Length of the segments together, in ms.
+    pub(super) fn covered_ms(&self) -> f64 {
+        self.segments.iter().map(|segment| segment.end_ms - segment.start_ms).sum()
+    }
+}
+
+/// Weighs a fitted candidate. `None` if nothing speaks for it.
+pub(super) fn weigh(query: &QueryPeaks, fitted: &Fitted<'_>) -> Option<Alignment> {
+    let (from, to) = query.span_ms?;
+    let length_ms = (to - from) as f32;
+    let start_ms = f64::from(from);
+    let gain = Gain::fit(&fitted.pairs);
+    let projection = fitted.mapping.projection();
+    let middle_ms = (fitted.mapping.query_ms - start_ms) as f32;
+    let expected: Vec<Expected> = fitted
+        .track
+        .iter()
+        .enumerate()
+        .filter_map(|(place, peak)| {
+            let (from_middle_ms, bin) = projection.from_middle(peak);
+            let time_ms = middle_ms + from_middle_ms;
+            (0.0..=length_ms).contains(&time_ms).then(|| {
+                let level_db = level_db(peak) + gain.at(bin) + SELF_MARGIN_DB;
+                let rank = query.expected_rank(time_ms, bin, level_db);
+                let visibility = rank.map_or(VISIBILITY_OF_LOST_BAND, |rank| {
+                    VISIBILITY.get(rank).copied().unwrap_or(VISIBILITY_MIN)
+                });
+                Expected { slot: slot_of(time_ms), time_ms, visibility, place }
+            })
+        })
+        .collect();
+    let slot_count = slot_of(length_ms) + 1;
+    let raw = |ratios: &[f32], survival: f32| -> f32 {
+        expected.iter().map(|e| evidence(survival * e.visibility, ratios[e.place])).sum()
+    };
+    let ratios = WIDTHS
+        .iter()
+        .map(|width| ratios(fitted, *width, gain))
+        .max_by(|a, b| raw(a, SURVIVAL_MIDDLE).total_cmp(&raw(b, SURVIVAL_MIDDLE)))?;
+
+    let slots = |survival: f32| {
+        let mut slots = vec![0.0_f32; slot_count];
+        for e in &expected {
+            slots[e.slot] += evidence(survival * e.visibility, ratios[e.place]);
+        }
+        slots.iter_mut().filter(|e| **e > 0.0).for_each(|e| *e = TEMPER * (*e / TEMPER).ln_1p());
+        slots
+    };
+    let (survival, (score, stretches)) = SURVIVALS
+        .iter()
+        .map(|survival| (*survival, best_stretches(&slots(*survival))))
+        .max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+
+    // Slots are coarse: a segment begins and ends at peaks that speak for it.
+    let speaks = |e: &&Expected| evidence(survival * e.visibility, ratios[e.place]) > 0.0;
+    let segments: Vec<Segment> = stretches
+        .iter()
+        .filter_map(|stretch| {
+            let mut inside = expected.iter().filter(|e| stretch.contains(&e.slot)).filter(speaks);
+            let first = inside.next()?;
+            let last = inside.next_back().unwrap_or(first);
+            let ms = |time_ms: f32| start_ms + f64::from(time_ms);
+            Some(Segment { start_ms: ms(first.time_ms), end_ms: ms(last.time_ms) })
+        })
+        .collect();
+    (!segments.is_empty()).then_some(Alignment {
+        score: f64::from(score),
+        mapping: fitted.mapping,
+        segments,
+    })
+}
+
+/// Evidence of one peak in nats: `seen` is how likely it should be seen.
+fn evidence(seen: f32, ratio: f32) -> f32 {
+    (1.0 - seen + seen * ratio).ln()
+}
+
+fn slot_of(time_ms: f32) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "times are those of a window, from 0"
+    )]
+    let slot = (time_ms / SLOT_MS) as usize;
+    slot
+}
+
+/// Likelihood ratio of each peak of the track.
+fn ratios(fitted: &Fitted<'_>, width: Width, gain: Gain) -> Vec<f32> {
+    let mut ratios = vec![0.0_f32; fitted.track.len()];
+    for pair in &fitted.pairs {
+        let half_frames = super::query_peaks::TIME_TOLERANCE_MS / FRAME_MS;
+        let time = mixed(pair.d_ms / FRAME_MS, width.frames, 2.0 * half_frames);
+        let freq = mixed(pair.d_bin, width.bins, 2.0 * freq_tolerance(pair.bin));
+        let level = mixed(pair.d_level_db - gain.at(pair.bin), width.level_db, STRAY_LEVEL_DB);
+        ratios[pair.place] += time * freq * level * pair.rarity * pair.level_rarity;
+    }
+    ratios.iter_mut().for_each(|ratio| *ratio = ratio.min(LIKELIHOOD_RATIO_MAX));
+    ratios
+}
+
+/// Density of an error of true pairs: a core of this width, and strays over `range`.
+fn mixed(error: f32, width: f32, range: f32) -> f32 {
+    (1.0 - STRAY_SHARE) * student(error, width) + STRAY_SHARE / range
+}
+
+/// Student's t with three degrees of freedom: errors of peaks have heavy tails, and it needs no
+/// exponential.
+fn student(error: f32, width: f32) -> f32 {
+    const NORM: f32 = 0.367_553;
+    let x = error / width;
+    let base = 1.0 + x * x / 3.0;
+    NORM / (width * base * base)
+}
+
+impl Gain {
+    /// The fullest place of a histogram of level differences, then least squares with weights that
+    /// leave strays out.
+    fn fit(pairs: &[Pair]) -> Self {
+        const BINS: usize = 256;
+        const BIAS_DB: f32 = 128.0;
+        let position = |pair: &Pair| {
+            student(pair.d_ms / FRAME_MS, 0.25) * student(pair.d_bin, 0.25) * pair.rarity
+        };
+        let ratios: Vec<f32> = pairs.iter().map(position).collect();
+        let even = |ratio: f32| ratio / (ratio + EVEN_RATIO);
+        let mut histogram = [0.0_f32; BINS];
+        for (pair, ratio) in pairs.iter().zip(&ratios) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "levels are 0 to 127.5 dB"
+            )]
+            let place = (pair.d_level_db + BIAS_DB).round() as usize;
+            histogram[place.min(BINS - 1)] += even(*ratio);
+        }
+        let smooth = |i: usize| {
+            const WEIGHTS: [f32; 5] = [0.4, 0.75, 1.0, 0.75, 0.4];
+            let at = |k: usize| (i + k).checked_sub(2).and_then(|i| histogram.get(i));
+            (0..5).map(|k| WEIGHTS[k] * at(k).copied().unwrap_or(0.0)).sum::<f32>()
+        };
+        let mode = (0..BINS).max_by(|a, b| smooth(*a).total_cmp(&smooth(*b))).unwrap_or(0);
+        let mut gain = Self([mode as f32 - BIAS_DB, 0.0, 0.0]);
+        for spread_db in GAIN_SPREADS_DB {
+            let mut rows = [[0.0_f32; 4]; 3];
+            for (pair, ratio) in pairs.iter().zip(&ratios) {
+                let x = (pair.bin / GAIN_ORIGIN_BIN).ln();
+                let error_db = pair.d_level_db - gain.at(pair.bin);
+                let ratio = ratio * student(error_db, spread_db) * pair.level_rarity;
+                let weight = even(ratio) / (1.0 + (error_db / spread_db).powi(2) / 3.0);
+                let basis = [1.0, x, x * x];
+                for (row, a) in rows.iter_mut().zip(basis) {
+                    for (cell, b) in row.iter_mut().zip(basis) {
+                        *cell += weight * a * b;
+                    }
+                    row[3] += weight * a * pair.d_level_db;
+                }
+            }
+            // A weak hold where there is little evidence: no bend, and the gain as it is.
+            let bend = 4.0 / (GAIN_BEND_DB * GAIN_BEND_DB);
+            rows[0][0] += 1e-3;
+            rows[0][3] += 1e-3 * gain.0[0];
+            rows[1][1] += bend;
+            rows[2][2] += bend;
+            gain = Self(solve(rows));
+        }
+        gain
+    }
+
+    fn at(self, bin: f32) -> f32 {
+        let x = (bin.max(1.0) / GAIN_ORIGIN_BIN).ln();
+        self.0[0] + x * (self.0[1] + x * self.0[2])
+    }
+}
+
+/// Solves three linear equations whose matrix is positive definite (Gauss and Jordan).
+fn solve(mut rows: [[f32; 4]; 3]) -> [f32; 3] {
+    for i in 0..3 {
+        let pivot = rows[i][i];
+        rows[i].iter_mut().for_each(|cell| *cell /= pivot);
+        let row = rows[i];
+        for (k, other) in rows.iter_mut().enumerate().filter(|(k, _)| *k != i) {
+            let factor = other[i];
+            debug_assert!(k != i);
+            other.iter_mut().zip(row).for_each(|(cell, from)| *cell -= factor * from);
+        }
+    }
+    rows.map(|row| row[3])
+}
+
+/// The stretches of slots with the largest sum, each after the first at the price of a gap.
+fn best_stretches(slots: &[f32]) -> (f32, Vec<std::ops::Range<usize>>) {
+    /// How the best way to a slot came there.
+    #[derive(Clone, Copy, PartialEq)]
+    enum From {
+        Start,
+        Slot,
+        Gap(usize),
+    }
+    let mut ways: Vec<(f32, From)> = Vec::with_capacity(slots.len());
+    // The best way that ends early enough for a gap before the slot at hand.
+    let mut before_gap: Option<usize> = None;
+    for (i, slot) in slots.iter().enumerate() {
+        if let Some(end) = i.checked_sub(GAP_SLOTS_MIN + 1)
+            && before_gap.is_none_or(|best| ways[end].0 > ways[best].0)
+        {
+            before_gap = Some(end);
+        }
+        let mut best = (if i == 0 { 0.0 } else { -EDGE_COST }, From::Start);
+        if let Some((sum, _)) = ways.last().filter(|(sum, _)| *sum > best.0) {
+            best = (*sum, From::Slot);
+        }
+        if let Some(end) = before_gap.filter(|end| ways[*end].0 - GAP_COST > best.0) {
+            best = (ways[end].0 - GAP_COST, From::Gap(end));
+        }
+        ways.push((slot + best.0, best.1));
+    }
+    let Some(last) = ways.len().checked_sub(1) else { return (0.0, Vec::new()) };
+    let total = |end: usize| ways[end].0 - if end == last { 0.0 } else { EDGE_COST };
+    let mut end = (0..=last).max_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(last);
+    let score = total(end);
+    let mut stretches = Vec::new();
+    let mut start = end;
+    loop {
+        match ways[start].1 {
+            From::Slot => start -= 1,
+            From::Start => {
+                stretches.push(start..end + 1);
+                break;
+            }
+            From::Gap(before) => {
+                stretches.push(start..end + 1);
+                (start, end) = (before, before);
+            }
+        }
+    }
+    stretches.reverse();
+    (score, stretches)
+}
