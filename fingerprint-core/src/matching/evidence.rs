@@ -367,3 +367,123 @@ fn best_stretches(slots: &[f32]) -> (f32, Vec<std::ops::Range<usize>>) {
     stretches.reverse();
     (score, stretches)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Family;
+    use crate::index::Span;
+    use crate::matching::fit;
+    use crate::matching::test_support::{random_peaks, track_of};
+    use crate::matching::votes::Candidate;
+    use crate::peaks::Peak;
+    use crate::units::TrackId;
+
+    const IDENTITY: Mapping =
+        Mapping { query_ms: 5_000.0, track_ms: 5_000.0, ln_speed: 0.0, ln_pitch: 0.0 };
+
+    fn align(query: &[Peak], track: &[Peak]) -> Option<Alignment> {
+        let candidate = Candidate {
+            track_id: TrackId::new("T").unwrap(),
+            span: Span { start: 0, len: 100 },
+            mapping: IDENTITY,
+            family: Family::Unchanged,
+        };
+        let query = QueryPeaks::new(query);
+        weigh(&query, &fit::fit(&query, track, &candidate, 0)?)
+    }
+
+    #[test]
+    fn the_track_itself_scores_far_above_chance() {
+        let query = random_peaks(900, 1);
+        let found = align(&query, &track_of(&query, IDENTITY)).unwrap();
+        assert!(found.score > 300.0, "{found:?}");
+        assert!(found.start_ms() < 300.0 && found.end_ms() > 9_700.0, "{found:?}");
+        assert_eq!(found.segments.len(), 1);
+        for seed in 2..20 {
+            let chance = align(&query, &random_peaks(300, seed)).map_or(0.0, |found| found.score);
+            assert!(chance < 10.0, "seed {seed}: {chance}");
+        }
+    }
+
+    #[test]
+    fn an_equaliser_costs_nothing_and_shuffled_levels_do() {
+        let query = random_peaks(900, 2);
+        let track = track_of(&query, IDENTITY);
+        let plain = align(&query, &track).unwrap().score;
+        let tilted: Vec<_> =
+            track.iter().map(|p| Peak { level: p.level + (p.freq / 700) as u8, ..*p }).collect();
+        let tilted = align(&query, &tilted).unwrap().score;
+        assert!(tilted > 0.9 * plain, "{tilted} of {plain}");
+        let mut shuffled = track.clone();
+        let mut rng = fastrand::Rng::with_seed(1);
+        for i in 0..shuffled.len() {
+            shuffled[i].level = track[rng.usize(0..track.len())].level;
+        }
+        let shuffled = align(&query, &shuffled).map_or(0.0, |found| found.score);
+        // Much of it is lost to tempering: a slot has a dozen peaks.
+        assert!(shuffled < plain - 15.0, "{shuffled} of {plain}");
+    }
+
+    #[test]
+    fn a_peak_that_nothing_covers_speaks_against_the_track_by_its_absence() {
+        let query = random_peaks(900, 3);
+        let track = track_of(&query, IDENTITY);
+        let full = align(&query, &track).unwrap().score;
+        let extra = |level: u8| {
+            let mut more = track.clone();
+            let other = random_peaks(300, 77);
+            more.extend(other.iter().map(|p| Peak { level, ..*p }));
+            more.sort_unstable();
+            align(&query, &more).map_or(0.0, |found| found.score)
+        };
+        let (covered, visible) = (extra(70), extra(210));
+        assert!(covered > 0.9 * full, "{covered} of {full}");
+        assert!(visible < covered - 20.0, "{visible} of {covered}");
+    }
+
+    #[test]
+    fn evidence_in_half_of_the_query_ends_where_the_track_ends() {
+        let query = random_peaks(900, 3);
+        let mut track = track_of(&query, IDENTITY);
+        track.retain(|p| p.time_ms < 5_000);
+        let found = align(&query, &track).unwrap();
+        assert!((4_800.0..5_050.0).contains(&found.end_ms()), "{found:?}");
+    }
+
+    #[test]
+    fn what_was_cut_out_of_the_middle_is_a_gap() {
+        let whole = random_peaks(900, 5);
+        let track = track_of(&whole, IDENTITY);
+        let query: Vec<_> =
+            whole.iter().filter(|p| !(3_500..6_500).contains(&p.time_ms)).copied().collect();
+        let found = align(&query, &track).unwrap();
+        let [a, b] = found.segments[..] else { panic!("{found:?}") };
+        assert!((3_300.0..=3_500.0).contains(&a.end_ms), "{found:?}");
+        assert!((6_500.0..6_700.0).contains(&b.start_ms), "{found:?}");
+    }
+
+    #[test]
+    fn stretches_pay_for_ends_inside_and_for_gaps() {
+        assert_eq!(best_stretches(&[]), (0.0, vec![]));
+        assert_eq!(best_stretches(&[5.0; 4]), (20.0, vec![0..4]));
+        let mut slots = [30.0_f32; 20];
+        slots[8..15].fill(-20.0);
+        let expected = 13.0 * 30.0 - GAP_COST;
+        assert_eq!(best_stretches(&slots), (expected, vec![0..8, 15..20]));
+        // A gap is never shorter than its least length.
+        slots[8..15].fill(30.0);
+        slots[10..12].fill(-20.0);
+        assert_eq!(best_stretches(&slots), (18.0 * 30.0 - 40.0, vec![0..20]));
+        slots[..18].fill(-20.0);
+        assert_eq!(best_stretches(&slots), (2.0 * 30.0 - EDGE_COST, vec![18..20]));
+    }
+
+    #[test]
+    fn three_equations_are_solved() {
+        let x = solve([[2.0, 1.0, 0.0, 5.0], [1.0, 3.0, 1.0, 10.5], [0.0, 1.0, 4.0, 14.0]]);
+        for (value, expected) in x.iter().zip([1.5, 2.0, 3.0]) {
+            assert!((value - expected).abs() < 1e-5, "{x:?}");
+        }
+    }
+}

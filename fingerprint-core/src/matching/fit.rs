@@ -8,7 +8,7 @@
 //! may be of changed tempo as well: its histogram has the slope as a second dimension (a Hough
 //! transform), which is how both changes at once are found without a pass of their own.
 
-use super::mapping::{Mapping, bin};
+use super::mapping::Mapping;
 use super::query_peaks::{FRAME_MS, QueryPeaks, TIME_TOLERANCE_MS, freq_tolerance, level_db};
 use super::votes::Candidate;
 use crate::hash::Family;
@@ -273,4 +273,77 @@ fn weight(pair: &Pair, d_ms: f32, d_bin: f32) -> f32 {
         / (4.0 * half_ms / FRAME_MS * half_bins);
     let ratio = density * pair.rarity;
     ratio / (ratio + EVEN_RATIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Span;
+    use crate::matching::test_support::{random_peaks, track_of};
+    use crate::units::TrackId;
+
+    fn candidate(mapping: Mapping, family: Family) -> Candidate {
+        let span = Span { start: 0, len: 1_000 };
+        Candidate { track_id: TrackId::new("T").unwrap(), span, mapping, family }
+    }
+
+    fn true_mapping(ln_speed: f64, ln_pitch: f64) -> Mapping {
+        Mapping { query_ms: 5_000.0, track_ms: 65_000.0, ln_speed, ln_pitch }
+    }
+
+    #[test]
+    fn the_offset_is_found_within_a_step_of_the_timeline() {
+        let query = random_peaks(900, 1);
+        let truth = true_mapping(0.0, 0.0);
+        let track = track_of(&query, truth);
+        let off = Mapping { track_ms: truth.track_ms + 110.0, ..truth };
+        let query = QueryPeaks::new(&query);
+        let fitted = fit(&query, &track, &candidate(off, Family::Unchanged), 0).unwrap();
+        assert!((fitted.mapping.to_track_ms(0.0) - 60_000.0).abs() < 2.0, "{:?}", fitted.mapping);
+        assert!(fitted.support > 250.0, "{}", fitted.support);
+        assert_eq!(fitted.mapping.ln_speed, 0.0);
+    }
+
+    #[test]
+    fn speed_and_pitch_are_fitted_from_half_a_rung_away() {
+        let query = random_peaks(900, 6);
+        let truth = true_mapping(0.034, -0.028);
+        let track = track_of(&query, truth);
+        let off = Mapping {
+            track_ms: truth.track_ms + 50.0,
+            ln_speed: truth.ln_speed + 0.008,
+            ln_pitch: truth.ln_pitch - 0.004,
+            ..truth
+        };
+        let query = QueryPeaks::new(&query);
+        let found = fit(&query, &track, &candidate(off, Family::Speed), 0).unwrap().mapping;
+        assert!((found.ln_speed - truth.ln_speed).abs() < 5e-4, "{found:?}");
+        assert!((found.ln_pitch - truth.ln_pitch).abs() < 5e-4, "{found:?}");
+        assert!((found.to_track_ms(5_000.0) - 65_000.0).abs() < 5.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_candidate_of_changed_pitch_may_be_of_changed_tempo_too() {
+        let query = random_peaks(900, 7);
+        for ln_speed in [-0.083, -0.04, 0.04, 0.077] {
+            let truth = true_mapping(ln_speed, 0.05);
+            let track = track_of(&query, truth);
+            let query = QueryPeaks::new(&query);
+            let as_pitch = Mapping { ln_speed: 0.0, ..truth };
+            let found = fit(&query, &track, &candidate(as_pitch, Family::Pitch), 0).unwrap();
+            assert!((found.mapping.ln_speed - ln_speed).abs() < 1e-3, "{:?}", found.mapping);
+            assert!(found.support > 250.0, "{}", found.support);
+            // Only the first of a pass are tried so.
+            let later = fit(&query, &track, &candidate(as_pitch, Family::Pitch), SLOPED_MAX);
+            assert!(later.unwrap().support < found.support / 2.0);
+        }
+    }
+
+    #[test]
+    fn nothing_in_common_in_time_is_no_candidate() {
+        let query = random_peaks(10, 4);
+        let far = candidate(Mapping { track_ms: 1e6, ..true_mapping(0.0, 0.0) }, Family::Unchanged);
+        assert!(fit(&QueryPeaks::new(&query), &random_peaks(10, 5), &far, 0).is_none());
+        assert!(fit(&QueryPeaks::new(&[]), &random_peaks(10, 5), &far, 0).is_none());
+    }
 }

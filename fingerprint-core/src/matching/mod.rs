@@ -12,6 +12,8 @@ mod fit;
 mod mapping;
 mod odds;
 mod query_peaks;
+#[cfg(test)]
+mod test_support;
 mod votes;
 
 use std::collections::HashMap;
