@@ -124,6 +124,12 @@ impl Index for MemoryIndex {
         Ok(self.read().with_content(hash))
     }
 
+    fn bucket_len(&self, bucket: u32) -> u32 {
+        let state = self.read();
+        let len = state.postings.get(&bucket).map_or(0, BTreeSet::len);
+        u32::try_from(len).unwrap_or(u32::MAX)
+    }
+
     fn read_postings(
         &self,
         ranges: &[KeyRange],

@@ -204,6 +204,11 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// [`IndexError::Storage`] or [`IndexError::Corrupt`].
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError>;
 
+    /// How many postings a bucket holds, about, without reading any: what a search needs to read
+    /// rare keys first. At least those of live tracks, so zero says that there is nothing to find;
+    /// more if tracks have been removed. Costs some nanoseconds. Zero for a bucket that no key has.
+    fn bucket_len(&self, bucket: u32) -> u32;
+
     /// Reads the postings of many key ranges in one call, so that a store far away needs few
     /// round trips. `ranges` must be ascending. `visit` is called once for each range that is not
     /// empty, in order, with the range's place in `ranges` and its postings, ascending; postings

@@ -3,7 +3,8 @@
 //! # Column families (format version 1)
 //!
 //! ```text
-//! meta            "format" → u32, "params" → u64, "next" → u32 (next free position), big-endian
+//! meta            "format" → u32, "params" → u64, "next" → u32 (next free position), big-endian;
+//!                 "lens" → lengths of the posting lists (below), may be missing
 //! tracks          track id → TrackRecord as JSON
 //! content         content hash (32 bytes) | track id → (empty)
 //! constellations  span start u32 → the track's peaks (crate::constellation)
@@ -16,23 +17,38 @@
 //! is acknowledged survives a crash. Only the postings of new tracks are written before it, part
 //! by part, because those of a day would need hundreds of megabytes at once; nobody can see them
 //! until the batch says which track lies at their positions.
+//!
+//! # The lengths of the posting lists (format version 1)
+//!
+//! ```text
+//! position  u32, big-endian: the postings of tracks that begin before it are counted
+//! lengths   until the digest, of each bucket that is not empty, ascending: buckets left out
+//!           since the one before (varint), postings (varint); varints as in index/posting.rs
+//! digest    32 bytes, BLAKE3 of all the bytes before
+//! ```
+//!
+//! A copy of a resident table, there only to open faster: whatever is wrong with it, the table is
+//! made anew from the rows (`rocks/lens.rs`). Releases that do not know it leave it as it is; its
+//! position tells what they have added.
 
 mod change;
+mod lens;
 mod options;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use change::Pending;
 use dashmap::DashMap;
+use lens::BucketLens;
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Direction, ErrorKind,
     IteratorMode, WriteBatch, WriteOptions,
 };
 
-use super::posting::Row;
+use super::posting::{damaged, decode_cells};
 use super::{Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord};
 use crate::constellation;
 use crate::hash::KeyRange;
@@ -62,6 +78,9 @@ pub struct RocksIndex {
     /// Next free position; held while writing, so that there is one writer at a time.
     next_position: Mutex<u32>,
     live: RwLock<Live>,
+    lens: BucketLens,
+    /// Position up to which the stored copy of `lens` counts; changed by the writer only.
+    lens_saved_at: AtomicU32,
     /// Constellations by span start: the passes and windows of a search ask for the same ones.
     constellations: DashMap<u32, Arc<[Peak]>>,
     /// Peaks in `constellations`, about.
@@ -122,11 +141,14 @@ impl RocksIndex {
             params: *params,
             next_position: Mutex::new(0),
             live: RwLock::default(),
+            lens: BucketLens::new(),
+            lens_saved_at: AtomicU32::new(0),
             constellations: DashMap::new(),
             cached_peaks: AtomicUsize::new(0),
         };
         index.check_meta()?;
-        index.load_tracks()?;
+        let next_position = index.load_tracks()?;
+        index.load_lens(next_position)?;
         Ok(index)
     }
 
@@ -137,6 +159,9 @@ impl RocksIndex {
     ///
     /// [`IndexError::Storage`].
     pub fn compact(&self) -> Result<(), IndexError> {
+        let next = self.next_position.lock().unwrap_or_else(PoisonError::into_inner);
+        self.save_lens(*next)?;
+        drop(next);
         for part in PARTS {
             self.db.flush_cf(self.family(part)).map_err(storage("flush the index"))?;
             self.db.compact_range_cf(self.family(part), None::<&[u8]>, None::<&[u8]>);
@@ -179,8 +204,8 @@ impl RocksIndex {
         Ok(())
     }
 
-    /// Makes the resident table from the stored tracks.
-    fn load_tracks(&mut self) -> Result<(), IndexError> {
+    /// Makes the resident table from the stored tracks. Returns the next free position.
+    fn load_tracks(&mut self) -> Result<u32, IndexError> {
         let stats = IndexStats {
             format_version: FORMAT_VERSION,
             params_digest: self.params.digest(),
@@ -199,8 +224,9 @@ impl RocksIndex {
         let end = live.timeline.entries().last().map_or(0, |(span, _)| span.end());
         let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(end);
+        let next_position = *next;
         *self.live.get_mut().unwrap_or_else(PoisonError::into_inner) = live;
-        Ok(())
+        Ok(next_position)
     }
 
     fn live(&self) -> Live {
@@ -222,6 +248,7 @@ impl Index for RocksIndex {
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(IndexError::RepeatedId { id: pair[0].clone() });
         }
+        self.save_lens_if_old(*next)?;
         self.add_distinct(tracks, &mut next)
     }
 
@@ -229,9 +256,10 @@ impl Index for RocksIndex {
         let _writer = self.next_position.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = self.track(id)? else { return Ok(None) };
         let mut batch = WriteBatch::default();
-        self.remove_into(&record, &mut batch)?;
+        let mut pending = Pending::default();
+        self.remove_into(record.clone(), &mut pending, &mut batch)?;
         self.commit(batch)?;
-        self.publish(&Pending { removed: vec![record.clone()], ..Pending::default() })?;
+        self.publish(&pending)?;
         Ok(Some(record))
     }
 
@@ -271,24 +299,33 @@ impl Index for RocksIndex {
         Ok(ids)
     }
 
+    fn bucket_len(&self, bucket: u32) -> u32 {
+        self.lens.get(bucket)
+    }
+
     fn read_postings(
         &self,
         ranges: &[KeyRange],
         visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
         let mut rows = self.db.raw_iterator_cf(self.family(POSTINGS));
+        let mut postings = Vec::new();
         let mut first = 0;
         for of_bucket in ranges.chunk_by(|a, b| a.bucket == b.bucket) {
             let bucket = of_bucket[0].bucket;
-            seek_forward(&mut rows, bucket);
-            let Some((key, bytes)) = rows.item() else { break };
-            if key == bucket.to_be_bytes() {
-                let row = Row::decode_bucket(bucket, bytes)?;
-                for (j, range) in of_bucket.iter().enumerate() {
-                    let low = row.postings.partition_point(|p| p.cell < *range.cells.start());
-                    let high = row.postings.partition_point(|p| p.cell <= *range.cells.end());
-                    if low < high && visit(first + j, &row.postings[low..high]).is_break() {
-                        return Ok(());
+            if self.lens.get(bucket) > 0 {
+                seek_forward(&mut rows, bucket);
+                let Some((key, row)) = rows.item() else { break };
+                if key == bucket.to_be_bytes() {
+                    postings.clear();
+                    let cells = hull(of_bucket);
+                    decode_cells(row, &cells, &mut postings).ok_or_else(|| damaged(bucket))?;
+                    for (j, range) in of_bucket.iter().enumerate() {
+                        let low = postings.partition_point(|p| p.cell < *range.cells.start());
+                        let high = postings.partition_point(|p| p.cell <= *range.cells.end());
+                        if low < high && visit(first + j, &postings[low..high]).is_break() {
+                            return Ok(());
+                        }
                     }
                 }
             }
@@ -371,6 +408,13 @@ fn seek_forward(rows: &mut DBRawIterator<'_>, bucket: u32) {
     if rows.key().is_none_or(|key| key < wanted.as_slice()) {
         rows.seek(wanted);
     }
+}
+
+/// The cells from the first to the last of some ranges.
+fn hull(ranges: &[KeyRange]) -> RangeInclusive<u16> {
+    let low = ranges.iter().map(|range| *range.cells.start()).min().unwrap_or(0);
+    let high = ranges.iter().map(|range| *range.cells.end()).max().unwrap_or(0);
+    low..=high
 }
 
 fn content_key(hash: &ContentHash, id: &TrackId) -> Vec<u8> {

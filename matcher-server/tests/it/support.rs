@@ -308,6 +308,10 @@ impl Index for GatedIndex {
         self.inner.tracks_with_content(hash)
     }
 
+    fn bucket_len(&self, bucket: u32) -> u32 {
+        self.inner.bucket_len(bucket)
+    }
+
     fn read_postings(
         &self,
         ranges: &[KeyRange],

@@ -15,20 +15,22 @@ impl RocksIndex {
     /// Adds what removes `record` to `batch`.
     pub(super) fn remove_into(
         &self,
-        record: &TrackRecord,
+        record: TrackRecord,
+        pending: &mut Pending,
         batch: &mut WriteBatch,
     ) -> Result<(), IndexError> {
         let span = record.span;
         // Its landmarks follow from its stored peaks, so removal needs no audio. A track whose peaks
         // are lost or damaged is removed all the same: its postings then stay, unseen.
         match self.constellation(span.start) {
-            Ok(peaks) => self.drop_postings(&peaks.unwrap_or_default(), span, batch)?,
+            Ok(peaks) => self.drop_postings(&peaks.unwrap_or_default(), span, pending, batch)?,
             Err(IndexError::Corrupt { .. }) => {}
             Err(error) => return Err(error),
         }
         batch.delete_cf(self.family(CONSTELLATIONS), span.start.to_be_bytes());
         batch.delete_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id));
         batch.delete_cf(self.family(TRACKS), record.id.as_str());
+        pending.removed.push(record);
         Ok(())
     }
 
@@ -36,18 +38,19 @@ impl RocksIndex {
         &self,
         peaks: &[Peak],
         span: Span,
+        pending: &mut Pending,
         batch: &mut WriteBatch,
     ) -> Result<(), IndexError> {
         let drop = Row { drops: vec![span], ..Row::default() }.encode();
         let mut buckets = Vec::new();
         write::for_each_part(peaks, span, &self.params, |postings| {
-            buckets.extend(postings.chunk_by(|a, b| a.0 == b.0).map(|list| list[0].0));
+            buckets.extend(postings.iter().map(|(bucket, _)| *bucket));
             Ok::<_, IndexError>(())
         })?;
         buckets.sort_unstable();
-        buckets.dedup();
-        for bucket in buckets {
-            batch.merge_cf(self.family(POSTINGS), bucket.to_be_bytes(), &drop);
+        for list in buckets.chunk_by(|a, b| a == b) {
+            batch.merge_cf(self.family(POSTINGS), list[0].to_be_bytes(), &drop);
+            pending.dropped.push((list[0], u32::try_from(list.len()).unwrap_or(u32::MAX)));
         }
         Ok(())
     }
@@ -65,6 +68,7 @@ impl RocksIndex {
         write::for_each_part(&entry.peaks, span, &self.params, |postings| {
             entry.record.count_postings(postings.len());
             for list in postings.chunk_by(|a, b| a.0 == b.0) {
+                self.lens.count(list[0].0, u32::try_from(list.len()).unwrap_or(u32::MAX));
                 let postings = list.iter().map(|(_, posting)| *posting).collect();
                 let row = Row { postings, ..Row::default() }.encode();
                 batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
@@ -122,8 +126,7 @@ impl RocksIndex {
                 };
                 return Ok(Added { change, duplicate_of });
             }
-            self.remove_into(&old, batch)?;
-            pending.removed.push(old);
+            self.remove_into(old, pending, batch)?;
             change = Change::Replaced;
         }
         let mut entry = write::lay_out(track, *next, &self.params)?;
@@ -171,6 +174,9 @@ impl RocksIndex {
         pending.removed.iter().for_each(|record| live.stats.uncount(record));
         pending.added.iter().for_each(|record| live.stats.count(record));
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+        for (bucket, count) in &pending.dropped {
+            self.lens.uncount(*bucket, *count);
+        }
         Ok(())
     }
 }
@@ -180,4 +186,6 @@ impl RocksIndex {
 pub(super) struct Pending {
     pub(super) added: Vec<TrackRecord>,
     pub(super) removed: Vec<TrackRecord>,
+    /// Buckets with postings of removed tracks, and how many.
+    pub(super) dropped: Vec<(u32, u32)>,
 }
