@@ -69,7 +69,7 @@ impl BucketLens {
     }
 
     /// The stored copy, laid out as the header of [`super`] says.
-    fn encode(&self, position: u32) -> Vec<u8> {
+    pub(super) fn encode(&self, position: u32) -> Vec<u8> {
         let mut bytes = position.to_be_bytes().to_vec();
         let mut expected = 0;
         for bucket in 0..BUCKET_COUNT {
