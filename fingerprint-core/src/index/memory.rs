@@ -47,7 +47,7 @@ impl State {
         let (record, _) = self.tracks.remove(id)?;
         let span = record.span;
         for list in self.postings.values_mut() {
-            list.retain(|p| !(span.start..span.end()).contains(&p.position));
+            list.retain(|posting| !span.contains(posting.position));
         }
         Some(record)
     }

@@ -328,4 +328,10 @@ impl Span {
     pub fn end(self) -> u32 {
         self.start + self.len
     }
+
+    /// True if the step at `position` is in the span.
+    #[must_use]
+    pub fn contains(self, position: u32) -> bool {
+        (self.start..self.end()).contains(&position)
+    }
 }

@@ -18,6 +18,12 @@
 //! by part, because those of a day would need hundreds of megabytes at once; nobody can see them
 //! until the batch says which track lies at their positions.
 //!
+//! # Memory
+//!
+//! At most about 650 MiB, however large the index, apart from the table of tracks: 256 MiB of
+//! RocksDB's blocks, 256 MiB of decoded posting lists (`rocks/shelves.rs`), 64 MiB of
+//! constellations, 64 MiB of changes that are not in files yet, and 6 MiB of lengths.
+//!
 //! # The lengths of the posting lists (format version 1)
 //!
 //! ```text
@@ -34,8 +40,10 @@
 mod change;
 mod lens;
 mod options;
+mod read;
+mod shelves;
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -44,11 +52,12 @@ use change::Pending;
 use dashmap::DashMap;
 use lens::BucketLens;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Direction, ErrorKind,
-    IteratorMode, WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode,
+    WriteBatch, WriteOptions,
 };
 
-use super::posting::{damaged, decode_cells};
+use shelves::{Limits, Shelves};
+
 use super::{Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord};
 use crate::constellation;
 use crate::hash::KeyRange;
@@ -61,8 +70,6 @@ pub const FORMAT_VERSION: u32 = 1;
 const CACHE_BYTES: usize = 256 << 20;
 /// Peaks of constellations read lately that are kept in memory: 64 MiB.
 const CACHED_PEAKS_MAX: usize = 8 << 20;
-/// Rows that are stepped over before one is looked up.
-const STEPS_MAX: usize = 8;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
@@ -81,6 +88,7 @@ pub struct RocksIndex {
     lens: BucketLens,
     /// Position up to which the stored copy of `lens` counts; changed by the writer only.
     lens_saved_at: AtomicU32,
+    shelves: Shelves,
     /// Constellations by span start: the passes and windows of a search ask for the same ones.
     constellations: DashMap<u32, Arc<[Peak]>>,
     /// Peaks in `constellations`, about.
@@ -122,6 +130,14 @@ impl RocksIndex {
     /// As [`RocksIndex::open`], with [`IndexError::NotAnIndex`] in the place of
     /// [`IndexError::Missing`].
     pub fn create_or_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
+        Self::create_or_open_with(path, params, Limits::default())
+    }
+
+    fn create_or_open_with(
+        path: &Path,
+        params: &Params,
+        limits: Limits,
+    ) -> Result<Self, IndexError> {
         if !path.join("CURRENT").exists() && holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
@@ -143,6 +159,7 @@ impl RocksIndex {
             live: RwLock::default(),
             lens: BucketLens::new(),
             lens_saved_at: AtomicU32::new(0),
+            shelves: Shelves::new(limits),
             constellations: DashMap::new(),
             cached_peaks: AtomicUsize::new(0),
         };
@@ -308,30 +325,7 @@ impl Index for RocksIndex {
         ranges: &[KeyRange],
         visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
-        let mut rows = self.db.raw_iterator_cf(self.family(POSTINGS));
-        let mut postings = Vec::new();
-        let mut first = 0;
-        for of_bucket in ranges.chunk_by(|a, b| a.bucket == b.bucket) {
-            let bucket = of_bucket[0].bucket;
-            if self.lens.get(bucket) > 0 {
-                seek_forward(&mut rows, bucket);
-                let Some((key, row)) = rows.item() else { break };
-                if key == bucket.to_be_bytes() {
-                    postings.clear();
-                    let cells = hull(of_bucket);
-                    decode_cells(row, &cells, &mut postings).ok_or_else(|| damaged(bucket))?;
-                    for (j, range) in of_bucket.iter().enumerate() {
-                        let low = postings.partition_point(|p| p.cell < *range.cells.start());
-                        let high = postings.partition_point(|p| p.cell <= *range.cells.end());
-                        if low < high && visit(first + j, &postings[low..high]).is_break() {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-            first += of_bucket.len();
-        }
-        rows.status().map_err(storage("read posting lists"))
+        self.read_ranges(ranges, visit)
     }
 
     fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
@@ -392,31 +386,6 @@ fn is_locked(error: &rocksdb::Error) -> bool {
         && (text.contains("lock hold by current process") || text.contains("While lock file"))
 }
 
-/// Moves to the first row at or behind `bucket`; `rows` must not be behind it already.
-///
-/// A search for changed recordings reads runs of neighbouring buckets, and stepping from row to
-/// row costs a tenth of looking one up.
-fn seek_forward(rows: &mut DBRawIterator<'_>, bucket: u32) {
-    let wanted = bucket.to_be_bytes();
-    for _ in 0..STEPS_MAX {
-        match rows.key() {
-            Some(key) if key < wanted.as_slice() => rows.next(),
-            Some(_) => return,
-            None => break,
-        }
-    }
-    if rows.key().is_none_or(|key| key < wanted.as_slice()) {
-        rows.seek(wanted);
-    }
-}
-
-/// The cells from the first to the last of some ranges.
-fn hull(ranges: &[KeyRange]) -> RangeInclusive<u16> {
-    let low = ranges.iter().map(|range| *range.cells.start()).min().unwrap_or(0);
-    let high = ranges.iter().map(|range| *range.cells.end()).max().unwrap_or(0);
-    low..=high
-}
-
 fn content_key(hash: &ContentHash, id: &TrackId) -> Vec<u8> {
     [&hash.0, id.as_str().as_bytes()].concat()
 }
@@ -430,3 +399,6 @@ fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
     }
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,9 @@ impl RocksIndex {
                 let row = Row { postings, ..Row::default() }.encode();
                 batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
             }
-            self.db.write(std::mem::take(&mut batch)).map_err(storage("write postings"))
+            self.db.write(std::mem::take(&mut batch)).map_err(storage("write postings"))?;
+            self.shelves.add(postings);
+            Ok(())
         })
     }
 
@@ -163,12 +165,13 @@ impl RocksIndex {
             return Ok(());
         }
         let mut live = self.live();
-        let gone: Vec<Span> = pending.removed.iter().map(|record| record.span).collect();
+        let mut gone: Vec<Span> = pending.removed.iter().map(|record| record.span).collect();
+        gone.sort_unstable();
         let mut entries = live.timeline.entries().to_vec();
         entries.retain(|(span, _)| !gone.contains(span));
         entries.extend(pending.added.iter().map(|record| (record.span, record.id.clone())));
         live.timeline = Arc::new(Timeline::new(entries)?);
-        for span in gone {
+        for span in &gone {
             self.constellations.remove(&span.start);
         }
         pending.removed.iter().for_each(|record| live.stats.uncount(record));
@@ -177,6 +180,7 @@ impl RocksIndex {
         for (bucket, count) in &pending.dropped {
             self.lens.uncount(*bucket, *count);
         }
+        self.shelves.remove(pending.dropped.iter().map(|(bucket, _)| *bucket), &gone);
         Ok(())
     }
 }
