@@ -22,14 +22,22 @@ const EXTENSIONS: [&str; 53] = [
     "wv",
 ];
 
-/// The audio and video files of `folder` and its subfolders, in the order of their names. As in an
-/// ingest, hidden files and those that a `.gitignore` or `.ignore` names are left out, and links
-/// are followed.
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Audio and video files, in the order of their names.
+    pub(crate) files: Vec<PathBuf>,
+    /// What could not be looked at, such as links that lead nowhere, with the reason.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Looks for audio and video in `folder` and its subfolders. As in an ingest, hidden files and those
+/// that a `.gitignore` or `.ignore` names are left out, and links are followed.
 ///
 /// # Errors
 ///
-/// If `folder` is no folder or a folder in it cannot be listed.
-pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
+/// If `folder` is no folder.
+pub(crate) fn find(folder: &Path) -> Result<Found> {
     let metadata = folder
         .metadata()
         .with_context(|| format!("{} cannot be opened; give a folder", folder.display()))?;
@@ -39,15 +47,19 @@ pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut builder = WalkBuilder::new(folder);
     builder.follow_links(true).require_git(false).git_global(false).git_exclude(false);
     builder.sort_by_file_name(Ord::cmp);
-    let mut files = Vec::new();
+    let mut found = Found::default();
     for entry in builder.build() {
-        let entry = entry.with_context(|| format!("{} cannot be listed", folder.display()))?;
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && has_known_extension(entry.path()) {
-            files.push(entry.into_path());
+        match entry {
+            Ok(entry) => {
+                let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+                if is_file && has_known_extension(entry.path()) {
+                    found.files.push(entry.into_path());
+                }
+            }
+            Err(error) => found.refused.push(error.to_string()),
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 fn has_known_extension(path: &Path) -> bool {
@@ -150,7 +162,7 @@ mod tests {
         for name in ["c.ogg", "b/z.mp3", "b/a.WAV", "a.flac", "notes.txt", ".hidden.mp3"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let found = find(folder.path()).unwrap();
+        let found = find(folder.path()).unwrap().files;
         let names: Vec<_> = found
             .iter()
             .map(|f| f.strip_prefix(folder.path()).unwrap().to_str().unwrap())

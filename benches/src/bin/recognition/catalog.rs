@@ -13,7 +13,7 @@ use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::{ContentHash, TrackId};
 
 use crate::args::Cli;
-use crate::audio;
+use crate::audio::{self, Found};
 use crate::work::{Progress, in_order, tell};
 
 /// Tracks that are added at a time; each batch is one synced write.
@@ -59,8 +59,8 @@ pub(crate) struct Skipped {
     pub(crate) short_count: usize,
     /// The very same audio as an earlier file.
     pub(crate) duplicate_count: usize,
-    /// Not to be decoded, with the reason.
-    pub(crate) broken: Vec<String>,
+    /// Not to be read, with the reason.
+    pub(crate) refused: Vec<String>,
 }
 
 /// What the index was filled up with.
@@ -86,19 +86,26 @@ impl Catalog {
     }
 }
 
-/// Fingerprints the folder and indexes what is not held out. Also gives the fingerprints of some of
-/// the tracks, if there are to be distractors.
+/// Fingerprints the folder without the files `noise`, and indexes what is not held out. Also gives
+/// the fingerprints of some of the tracks, if there are to be distractors.
 pub(crate) fn build(
     cli: &Cli,
+    noise: &[PathBuf],
     index: &RocksIndex,
     params: &Params,
 ) -> Result<(Catalog, Vec<Fingerprint>)> {
-    let files = audio::find(&cli.folder)?;
+    let Found { mut files, refused } = audio::find(&cli.folder)?;
+    // Noise that is mixed into queries would be found in them, and rightly so.
+    let noise: HashSet<_> = noise.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    files.retain(|path| path.canonicalize().map_or(true, |path| !noise.contains(&path)));
     tell(&format!("fingerprinting the {} audio files of {}", files.len(), cli.folder.display()));
     let mut builder = Builder {
         cli,
         index,
-        catalog: Catalog::default(),
+        catalog: Catalog {
+            skipped: Skipped { refused, ..Skipped::default() },
+            ..Catalog::default()
+        },
         seen: HashSet::new(),
         batch: Vec::new(),
         sources: Vec::new(),
@@ -114,8 +121,8 @@ pub(crate) fn build(
         match result {
             Ok(fingerprint) => builder.take(files[i].clone(), fingerprint)?,
             Err(error) => {
-                let broken = format!("{}: {}", files[i].display(), chain(&error));
-                builder.catalog.skipped.broken.push(broken);
+                let refused = format!("{}: {}", files[i].display(), chain(&error));
+                builder.catalog.skipped.refused.push(refused);
             }
         }
         progress.tell(i + 1);

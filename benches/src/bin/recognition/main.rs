@@ -52,6 +52,7 @@ fn run(cli: &Cli) -> Result<()> {
     // What is wrong with the command line is told before hours of work.
     let conditions = condition::named(&cli.conditions)?;
     let noise_files = cli.noise.as_deref().map(audio::find).transpose().context("--noise")?;
+    let noise_files = noise_files.unwrap_or_default().files;
     if let Some(path) = &cli.output {
         let why = || format!("--output: {} cannot be written; give another", path.display());
         fs::write(path, "").with_context(why)?;
@@ -61,14 +62,14 @@ fn run(cli: &Cli) -> Result<()> {
     let index_dir = cli.index.clone().unwrap_or_else(|| dir.path().join("index"));
     let index = RocksIndex::create_or_open(&index_dir, &params).context("--index")?;
 
-    let (catalog, sources) = catalog::build(cli, &index, &params)?;
+    let (catalog, sources) = catalog::build(cli, &noise_files, &index, &params)?;
     ensure!(
         !catalog.indexed.is_empty(),
         "{} has no recording to index: {} files were too short (--shortest), {} could not be \
-         decoded, {} were held out (--held-out)",
+         read, {} were held out (--held-out)",
         cli.folder.display(),
         catalog.skipped.short_count,
-        catalog.skipped.broken.len(),
+        catalog.skipped.refused.len(),
         catalog.held_out.len(),
     );
     let distractors = (cli.distractors > 0.0)
@@ -84,8 +85,7 @@ fn run(cli: &Cli) -> Result<()> {
         params,
         ffmpeg: Ffmpeg::find(),
         music: run::other_music(&catalog, cli.seed, job_count)?,
-        noise: run::noises(&noise_files.unwrap_or_default(), cli.seed, job_count)
-            .context("--noise")?,
+        noise: run::noises(&noise_files, cli.seed, job_count).context("--noise")?,
         dir: dir.path().to_owned(),
         seed: cli.seed,
         job_count,

@@ -50,17 +50,17 @@ fn catalog_lines(catalog: &Catalog) -> String {
     let skipped = &catalog.skipped;
     let mut lines = format!(
         "{} recordings indexed ({:.2} h), {} held out ({:.2} h); passed over: {} too short, {} with \
-         the same audio as another, {} not to be decoded\n",
+         the same audio as another, {} not to be read\n",
         indexed.len(),
         hours(indexed),
         held_out.len(),
         hours(held_out),
         skipped.short_count,
         skipped.duplicate_count,
-        skipped.broken.len(),
+        skipped.refused.len(),
     );
-    for broken in skipped.broken.iter().take(LISTED_MAX) {
-        lines += &format!("  {broken}\n");
+    for refused in skipped.refused.iter().take(LISTED_MAX) {
+        lines += &format!("  {refused}\n");
     }
     lines
 }

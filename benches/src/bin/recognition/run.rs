@@ -24,8 +24,8 @@ use crate::work::{Progress, in_order, tell};
 
 /// Seconds that are cut more than needed: filters and changes of tempo lose some at the end.
 const SPARE_S: f64 = 0.5;
-/// Excerpts of one recording that are held in memory at a time.
-const CUT_TOGETHER_MAX: usize = 16;
+/// Seconds of excerpts of one recording that are held in memory at a time: 30 MB at 48 kHz.
+const CUT_TOGETHER_S: f64 = 160.0;
 /// Pieces of other music and of noise that are held ready, and their length in seconds.
 const HEARD_MAX: usize = 24;
 const HEARD_S: f64 = 12.0;
@@ -132,9 +132,11 @@ pub(crate) fn run(bench: &Bench<'_>, plan: &Plan) -> Result<Vec<Outcome>> {
     // A recording is decoded once for several of its excerpts.
     let mut order: Vec<usize> = (0..queries.len()).collect();
     order.sort_by_key(|i| queries[*i].recording);
+    let longest_s = plan.rows.iter().fold(1.0_f64, |longest, row| longest.max(row.seconds));
+    let together = whole(CUT_TOGETHER_S / longest_s).max(1);
     let units: Vec<&[usize]> = order
         .chunk_by(|a, b| queries[*a].recording == queries[*b].recording)
-        .flat_map(|of_one| of_one.chunks(CUT_TOGETHER_MAX))
+        .flat_map(|of_one| of_one.chunks(together))
         .collect();
     let by_track = bench.catalog.by_track();
     tell(&format!("asking {} queries", queries.len()));
