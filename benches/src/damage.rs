@@ -13,7 +13,7 @@ mod stretch;
 use std::ops::Range;
 
 pub use filter::{Slope, band_pass, equalise_bass_heavy, filter};
-pub use noise::pink_noise;
+pub use noise::{pink_noise, white_noise};
 pub use resample::resample;
 pub use room::reverberate;
 pub use stretch::stretch;

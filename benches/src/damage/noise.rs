@@ -1,4 +1,4 @@
-//! Pink noise: what rooms, streets and crowds sound like on average.
+//! Noise: pink, which is what rooms, streets and crowds sound like on average, and white.
 
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
@@ -30,6 +30,19 @@ pub fn pink_noise(len: usize, rate_hz: u32, rng: &mut fastrand::Rng) -> Vec<f32>
     }
     let mut noise = inverse.make_output_vec();
     inverse.process(&mut spectrum, &mut noise).expect("the buffers are the transform's own");
+    noise.truncate(len);
+    noise
+}
+
+/// `len` samples of noise with the same power at all frequencies, normally distributed, with a root
+/// mean square of about 1.
+#[must_use]
+pub fn white_noise(len: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(len + 1);
+    while noise.len() < len {
+        let pair = gaussian(rng);
+        noise.extend([pair.re, pair.im]);
+    }
     noise.truncate(len);
     noise
 }
@@ -74,5 +87,7 @@ mod tests {
             assert_eq!(noise.len(), len);
         }
         assert!(rms(&pink_noise(44_100, RATE_HZ, &mut fastrand::Rng::with_seed(3))) > 0.0);
+        let white = white_noise(44_101, &mut fastrand::Rng::with_seed(3));
+        assert!(white.len() == 44_101 && (rms(&white) - 1.0).abs() < 0.02);
     }
 }

@@ -2,7 +2,7 @@
 
 use realfft::RealFftPlanner;
 
-use super::{count, pink_noise, rms};
+use super::{count, rms, white_noise};
 
 /// Time in which the tail falls by 60 dB, in seconds: a furnished room to a small hall.
 const REVERBERATION_S: f64 = 0.7;
@@ -20,8 +20,7 @@ const PRE_DELAY_S: f64 = 0.008;
 pub fn reverberate(samples: &[f32], rate_hz: u32, rng: &mut fastrand::Rng) -> Vec<f32> {
     let rate = f64::from(rate_hz);
     let (delay, tail_len) = (count(PRE_DELAY_S * rate).max(1), count(REVERBERATION_S * rate));
-    // Pink, because walls and air swallow the high frequencies first.
-    let mut response = pink_noise(tail_len, rate_hz, rng);
+    let mut response = white_noise(tail_len, rng);
     // 60 dB are a factor of 1000.
     let decay = 1000_f64.powf(-1.0 / (REVERBERATION_S * rate));
     let mut envelope = 1.0_f64;

@@ -18,8 +18,9 @@ const SECONDS_MAX: f64 = 120.0;
 /// held-out ones must not be answered. The table tells how often that was so; with --output, a file
 /// has a row for each excerpt. The same seed gives the same excerpts, damage and answers.
 ///
-/// Two recordings of one performance under different names count as a wrong answer; the pairs that
-/// are taken for one another are listed below the table.
+/// A recording that is in the folder twice, remastered, say, is taken for the other one, and that
+/// counts as wrong. The pairs that are taken for one another are listed below the table: listen to
+/// them, and name those that are the same with --same.
 #[derive(Debug, Parser)]
 #[command(name = "recognition", max_term_width = 100, after_help = condition::help())]
 pub(crate) struct Cli {
@@ -51,6 +52,9 @@ pub(crate) struct Cli {
     /// Folder of speech or ambience to mix in, for the conditions that need it
     #[arg(long, value_name = "FOLDER")]
     pub(crate) noise: Option<PathBuf>,
+    /// File whose lines name recordings that are the same, as they are listed, separated by tabs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) same: Option<PathBuf>,
     /// Hours of synthetic music that the index is filled up with
     #[arg(long, value_name = "HOURS", default_value = "0", value_parser = not_negative)]
     pub(crate) distractors: f64,

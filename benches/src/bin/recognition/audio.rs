@@ -56,10 +56,25 @@ pub(crate) fn find(folder: &Path) -> Result<Found> {
                     found.files.push(entry.into_path());
                 }
             }
+            // A link that leads nowhere matters only if it should have led to audio.
+            Err(error) if is_dead_link_to_other(&error) => {}
             Err(error) => found.refused.push(error.to_string()),
         }
     }
     Ok(found)
+}
+
+fn is_dead_link_to_other(error: &ignore::Error) -> bool {
+    let path_of = |error: &ignore::Error| match error {
+        ignore::Error::WithPath { path, .. } => Some(has_known_extension(path)),
+        _ => None,
+    };
+    let names_audio = match error {
+        ignore::Error::WithDepth { err, .. } => path_of(err),
+        error => path_of(error),
+    };
+    let kind = error.io_error().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::NotFound) && names_audio == Some(false)
 }
 
 fn has_known_extension(path: &Path) -> bool {
@@ -162,7 +177,11 @@ mod tests {
         for name in ["c.ogg", "b/z.mp3", "b/a.WAV", "a.flac", "notes.txt", ".hidden.mp3"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let found = find(folder.path()).unwrap().files;
+        for name in ["dead.ttf", "dead.mp3"] {
+            std::os::unix::fs::symlink("nowhere", folder.path().join(name)).unwrap();
+        }
+        let Found { files: found, refused } = find(folder.path()).unwrap();
+        assert!(refused.len() == 1 && refused[0].contains("dead.mp3"), "{refused:?}");
         let names: Vec<_> = found
             .iter()
             .map(|f| f.strip_prefix(folder.path()).unwrap().to_str().unwrap())

@@ -1,6 +1,7 @@
 //! The recordings of the folder: fingerprinted, held out or indexed; and the index.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,8 @@ pub(crate) struct Recording {
     pub(crate) duration_s: f64,
     /// For each second whether it sounds.
     pub(crate) is_sounding: Vec<bool>,
+    /// Place of the first recording that `--same` says to be the same; often its own.
+    pub(crate) group: usize,
     /// Its track, if it is indexed.
     pub(crate) track_id: Option<TrackId>,
 }
@@ -74,10 +77,10 @@ pub(crate) struct Distractors {
 }
 
 impl Catalog {
-    /// The recording of each track.
-    pub(crate) fn by_track(&self) -> HashMap<TrackId, usize> {
-        let place = |&i: &usize| Some((self.recordings[i].track_id.clone()?, i));
-        self.indexed.iter().filter_map(place).collect()
+    /// The group of each track.
+    pub(crate) fn groups(&self) -> HashMap<TrackId, usize> {
+        let group = |recording: &Recording| Some((recording.track_id.clone()?, recording.group));
+        self.recordings.iter().filter_map(group).collect()
     }
 
     /// Seconds of the recordings at `places` together.
@@ -94,6 +97,7 @@ pub(crate) fn build(
     index: &RocksIndex,
     params: &Params,
 ) -> Result<(Catalog, Vec<Fingerprint>)> {
+    let same = cli.same.as_deref().map(read_same).transpose()?.unwrap_or_default();
     let Found { mut files, refused } = audio::find(&cli.folder)?;
     // Noise that is mixed into queries would be found in them, and rightly so.
     let noise: HashSet<_> = noise.iter().filter_map(|path| path.canonicalize().ok()).collect();
@@ -107,6 +111,8 @@ pub(crate) fn build(
             ..Catalog::default()
         },
         seen: HashSet::new(),
+        same,
+        firsts: HashMap::new(),
         batch: Vec::new(),
         sources: Vec::new(),
         sources_s: 0.0,
@@ -149,6 +155,10 @@ struct Builder<'a> {
     catalog: Catalog,
     /// Content of the recordings so far.
     seen: HashSet<ContentHash>,
+    /// Of each recording that `--same` names, the first one on its line.
+    same: HashMap<String, String>,
+    /// Places of those.
+    firsts: HashMap<String, usize>,
     batch: Vec<NewTrack>,
     sources: Vec<Fingerprint>,
     sources_s: f64,
@@ -169,7 +179,10 @@ impl Builder<'_> {
             return Ok(());
         }
         let name = path.strip_prefix(&self.cli.folder).unwrap_or(&path).display().to_string();
-        let is_held_out = is_held_out(self.cli.seed, &name, self.cli.held_out);
+        let first = self.same.get(&name).unwrap_or(&name).clone();
+        // All of a group, or none: a held-out recording must not be in the index.
+        let is_held_out = is_held_out(self.cli.seed, &first, self.cli.held_out);
+        let group = *self.firsts.entry(first).or_insert(place);
         let is_sounding = sounding_seconds(&fingerprint);
         let mut track_id = None;
         if is_held_out {
@@ -185,7 +198,14 @@ impl Builder<'_> {
             }
             self.batch.push(NewTrack { id, metadata: Metadata::default(), fingerprint });
         }
-        self.catalog.recordings.push(Recording { path, name, duration_s, is_sounding, track_id });
+        self.catalog.recordings.push(Recording {
+            path,
+            name,
+            duration_s,
+            is_sounding,
+            group,
+            track_id,
+        });
         if self.batch.len() >= BATCH_LEN { self.flush() } else { Ok(()) }
     }
 
@@ -206,6 +226,25 @@ impl Builder<'_> {
             dir.display(),
         )
     }
+}
+
+/// Reads a file whose lines name recordings that are the same, separated by tabs: of each name, the
+/// first on its line.
+fn read_same(path: &Path) -> Result<HashMap<String, String>> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("--same: {} cannot be read", path.display()))?;
+    let mut same = HashMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut names = line.split('\t').filter(|name| !name.is_empty());
+        let Some(first) = names.next() else { continue };
+        for name in names.chain([first]) {
+            if same.insert(name.to_owned(), first.to_owned()).is_some() {
+                let line = number + 1;
+                bail!("--same: {}, line {line}: {name} was named before", path.display());
+            }
+        }
+    }
+    Ok(same)
 }
 
 /// Whether the recording of this name is held out. It stays so whatever else is in the folder.
@@ -279,6 +318,7 @@ impl Recording {
             name: name.to_owned(),
             duration_s,
             is_sounding: vec![true; audio::whole(duration_s) + 1],
+            group: 0,
             track_id: None,
         }
     }
@@ -287,6 +327,21 @@ impl Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_say_which_recordings_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("same.tsv");
+        fs::write(&path, "a.mp3\tb/a.ogg\ta 2.wav\n\nc.mp3\td.mp3\n").unwrap();
+        let same = read_same(&path).unwrap();
+        let first = |name: &str| same.get(name).map(String::as_str);
+        assert_eq!((first("a 2.wav"), first("a.mp3")), (Some("a.mp3"), Some("a.mp3")));
+        assert_eq!((first("d.mp3"), first("e.mp3")), (Some("c.mp3"), None));
+        fs::write(&path, "a\tb\nb\tc\n").unwrap();
+        let error = read_same(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2: b was named before"), "{error}");
+        assert!(read_same(&dir.path().join("none")).is_err());
+    }
 
     #[test]
     fn about_the_share_is_held_out_and_the_same_each_time() {

@@ -24,7 +24,9 @@ pub(crate) struct Query {
     pub(crate) seconds: f64,
     /// Place of its recording in the catalog.
     pub(crate) recording: usize,
-    /// Whether that is indexed: whether it is to be found.
+    /// That of its recording, see [`Recording::group`].
+    pub(crate) group: usize,
+    /// Whether the recording is indexed: whether it is to be found.
     pub(crate) is_indexed: bool,
     /// Where it begins in the recording, in seconds.
     pub(crate) offset_s: f64,
@@ -91,6 +93,7 @@ pub(crate) fn draw(
                         condition,
                         seconds,
                         recording,
+                        group: catalog.recordings[recording].group,
                         is_indexed,
                         offset_s,
                     },
@@ -113,15 +116,17 @@ fn draw_excerpts(
     let mut order = places.to_vec();
     rng.shuffle(&mut order);
     let mut excerpts = Vec::with_capacity(count);
-    while excerpts.len() < count {
-        let before = excerpts.len();
-        for &place in order.iter().take(count - before) {
-            if let Some(offset_s) = draw_offset(&catalog.recordings[place], taken_s, rng) {
-                excerpts.push((place, offset_s));
-            }
-        }
-        if excerpts.len() == before {
+    let mut failed_in_a_row = 0;
+    for place in order.iter().cycle() {
+        if excerpts.len() == count || failed_in_a_row == order.len() {
             break;
+        }
+        match draw_offset(&catalog.recordings[*place], taken_s, rng) {
+            Some(offset_s) => {
+                excerpts.push((*place, offset_s));
+                failed_in_a_row = 0;
+            }
+            None => failed_in_a_row += 1,
         }
     }
     excerpts

@@ -222,7 +222,7 @@ fn confusions(results: &Results<'_>) -> String {
     let mut pairs: Vec<_> = counts.into_iter().collect();
     pairs.sort_unstable_by(|(a, m), (b, n)| n.cmp(m).then(a.cmp(b)));
     let mut lines =
-        "taken for another; look whether it is the same recording, or shares parts:\n".to_owned();
+        "taken for another; listen whether they are the same (--same) or share parts:\n".to_owned();
     for ((name, track), count) in pairs.iter().take(LISTED_MAX) {
         let _ = writeln!(lines, "  {count} x {name} for {track}");
     }

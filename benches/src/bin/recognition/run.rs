@@ -66,8 +66,8 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) track_id: TrackId,
-    /// Its recording in the catalog; none if it is a distractor.
-    pub(crate) recording: Option<usize>,
+    /// That of its recording; none if it is a distractor.
+    pub(crate) group: Option<usize>,
     pub(crate) score: f64,
     pub(crate) confidence: f64,
     pub(crate) e_value: Option<f64>,
@@ -138,12 +138,12 @@ pub(crate) fn run(bench: &Bench<'_>, plan: &Plan) -> Result<Vec<Outcome>> {
         .chunk_by(|a, b| queries[*a].recording == queries[*b].recording)
         .flat_map(|of_one| of_one.chunks(together))
         .collect();
-    let by_track = bench.catalog.by_track();
+    let groups = bench.catalog.groups();
     tell(&format!("asking {} queries", queries.len()));
     let mut progress = Progress::new("queries answered", queries.len());
     let mut outcomes: Vec<Option<Outcome>> = vec![None; queries.len()];
     let mut done = 0;
-    let work = |unit: usize| bench.run_unit(queries, units[unit], &by_track);
+    let work = |unit: usize| bench.run_unit(queries, units[unit], &groups);
     in_order(bench.job_count, units.len(), work, |unit, results: Vec<Outcome>| {
         done += results.len();
         progress.tell(done);
@@ -161,7 +161,7 @@ impl Bench<'_> {
         &self,
         queries: &[Query],
         places: &[usize],
-        by_track: &HashMap<TrackId, usize>,
+        groups: &HashMap<TrackId, usize>,
     ) -> Vec<Outcome> {
         let ranges: Vec<_> = places
             .iter()
@@ -177,7 +177,7 @@ impl Bench<'_> {
                 .iter()
                 .zip(excerpts)
                 .map(|(i, excerpt)| {
-                    self.run_query(&queries[*i], excerpt, by_track)
+                    self.run_query(&queries[*i], excerpt, groups)
                         .unwrap_or_else(|error| Outcome::failed(format!("{error:#}")))
                 })
                 .collect(),
@@ -189,7 +189,7 @@ impl Bench<'_> {
         &self,
         query: &Query,
         excerpt: Pcm,
-        by_track: &HashMap<TrackId, usize>,
+        groups: &HashMap<TrackId, usize>,
     ) -> Result<Outcome> {
         ensure!(excerpt.rate_hz > 0, "the recording ended before the excerpt began");
         // Dropped and deleted with all that is in it.
@@ -205,7 +205,7 @@ impl Bench<'_> {
         let report =
             match_fingerprint(self.index, &fingerprint, &self.options, &self.params, &|| false)?;
         let search_ms = started.elapsed().as_secs_f64() * 1e3;
-        let answers = report.matches.iter().map(|found| Answer::new(found, by_track)).collect();
+        let answers = report.matches.iter().map(|found| Answer::new(found, groups)).collect();
         Ok(Outcome { answers: Ok(answers), fingerprint_ms, search_ms })
     }
 
@@ -274,10 +274,10 @@ impl Outcome {
 }
 
 impl Answer {
-    fn new(found: &Match, by_track: &HashMap<TrackId, usize>) -> Self {
+    fn new(found: &Match, groups: &HashMap<TrackId, usize>) -> Self {
         Self {
             track_id: found.track_id.clone(),
-            recording: by_track.get(&found.track_id).copied(),
+            group: groups.get(&found.track_id).copied(),
             score: found.score,
             confidence: found.confidence,
             e_value: maybe(found.e_value),

@@ -9,7 +9,7 @@ pub(crate) const OFFSET_TOLERANCE_S: f64 = 0.5;
 /// How a query ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The best answer is its recording.
+    /// The best answer is its recording, or one that is said to be the same.
     Hit,
     /// The best answer is another track.
     Wrong,
@@ -86,7 +86,7 @@ pub(crate) fn judge(query: &Query, outcome: &Outcome) -> Judged {
         (None, true) => judged(Verdict::Missed, None),
         (None, false) => judged(Verdict::Quiet, None),
         (Some(best), false) => judged(Verdict::Answered, Some(best.score)),
-        (Some(best), true) if best.recording != Some(query.recording) => {
+        (Some(best), true) if best.group != Some(query.group) => {
             judged(Verdict::Wrong, Some(best.score))
         }
         (Some(best), true) => Judged {
@@ -179,16 +179,17 @@ mod tests {
             row: 0,
             condition: named(&["speed+3".to_owned()]).unwrap()[0],
             seconds: 10.0,
-            recording: 4,
+            recording: 40,
+            group: 4,
             is_indexed,
             offset_s: 20.0,
         }
     }
 
-    fn outcome(recordings: &[Option<usize>]) -> Outcome {
-        let answer = |recording: &Option<usize>| Answer {
+    fn outcome(groups: &[Option<usize>]) -> Outcome {
+        let answer = |group: &Option<usize>| Answer {
             track_id: TrackId::new("track").unwrap(),
-            recording: *recording,
+            group: *group,
             score: 100.0,
             confidence: 1.0,
             e_value: None,
@@ -196,14 +197,14 @@ mod tests {
             speed: 1.03,
             pitch: 1.0403,
         };
-        let answers = Ok(recordings.iter().map(answer).collect());
+        let answers = Ok(groups.iter().map(answer).collect());
         Outcome { answers, fingerprint_ms: 1.0, search_ms: 1.0 }
     }
 
     #[test]
     fn the_best_answer_decides() {
-        let verdict = |is_indexed, recordings: &[Option<usize>]| {
-            judge(&query(is_indexed), &outcome(recordings)).verdict
+        let verdict = |is_indexed, groups: &[Option<usize>]| {
+            judge(&query(is_indexed), &outcome(groups)).verdict
         };
         assert_eq!(verdict(true, &[Some(4), Some(5)]), Verdict::Hit);
         assert_eq!(verdict(true, &[Some(5), Some(4)]), Verdict::Wrong);
