@@ -1,7 +1,20 @@
-//! What the benches of all stages work on: the real recordings of `testdata/`, decoded once.
+//! What benches and meters share: the real recordings of `testdata/`, decoded once; [`damage`] to
+//! recordings; [`synthetic`] catalogs of any size; random numbers that a seed decides.
 //!
-//! Nothing here is timed. A file that is missing or does not decode is a broken checkout, so
-//! these functions panic instead of returning errors.
+//! Nothing here is timed. A file of `testdata/` that is missing or does not decode is a broken
+//! checkout, so the functions of this file panic instead of returning errors.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "test inputs are made up here and in range"
+    )
+)]
+
+pub mod damage;
+pub mod synthetic;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -145,4 +158,34 @@ pub fn rocks_index(dir: &Path, tracks: &[NewTrack]) -> RocksIndex {
     index.add(tracks).expect("the tracks are short and their ids differ");
     index.compact().expect("the index was just written");
     index
+}
+
+/// Random numbers that follow from `seed` and `label` alone. What is drawn for one query or track
+/// then depends neither on the others nor on which thread draws it.
+#[must_use]
+pub fn seeded(seed: u64, label: &str) -> fastrand::Rng {
+    // FNV-1a: any hash will do that is the same on every machine and in every release.
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let bytes = seed.to_le_bytes().into_iter().chain(label.bytes());
+    let mut rng = fastrand::Rng::with_seed(bytes.fold(0xcbf2_9ce4_8422_2325, step));
+    // Labels that differ in their last letter have seeds that differ in few bits; the first output
+    // still shows it.
+    rng.u64(..);
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_and_labels_give_streams_of_their_own() {
+        let first = |seed, label| seeded(seed, label).u64(..);
+        assert_eq!(first(7, "a"), first(7, "a"));
+        assert_ne!(first(7, "a"), first(7, "b"));
+        assert_ne!(first(7, "a"), first(8, "a"));
+        // As shares, labels in a row are spread evenly.
+        let low = (0..1_000).filter(|i| seeded(7, &i.to_string()).f64() < 0.2).count();
+        assert!((160..240).contains(&low), "{low} of 1000 below 0.2");
+    }
 }
