@@ -70,10 +70,13 @@ pub fn reference_landmarks(
 /// `peaks` is a constellation in ascending order; peaks of a rank above
 /// [`Params::landmark_rank_max`] are passed over. A 10 s query has about 1,400 pairs.
 pub fn for_each_pair(peaks: &[Peak], params: &Params, mut visit: impl FnMut(Peak, Peak)) {
+    // Two in three of a query's peaks are of higher rank; each anchor would pass over them again.
+    let eligible = |peak: &&Peak| peak.rank <= params.landmark_rank_max;
+    let peaks: Vec<Peak> = peaks.iter().filter(eligible).copied().collect();
     let visit_zone = |anchor, zone: &mut dyn Iterator<Item = Peak>| {
         zone.for_each(|target| visit(anchor, target));
     };
-    for_each_anchor(peaks, 0..peaks.len(), params, visit_zone);
+    for_each_anchor(&peaks, 0..peaks.len(), params, visit_zone);
 }
 
 fn for_each_anchor(

@@ -36,10 +36,8 @@ use crate::units::TrackId;
 const WINDOW_MS: u32 = 15_000;
 /// Step between the windows of longer ones.
 const WINDOW_STEP_MS: u32 = 7_500;
-/// Candidates fitted for unchanged recordings.
+/// Candidates fitted in a pass.
 const CANDIDATES_MAX: usize = 20;
-/// Candidates fitted in a pass for changed ones, whose votes are thinner.
-const CHANGED_CANDIDATES_MAX: usize = 30;
 /// Fitted candidates of a pass that are weighed, those with the most support.
 const WEIGHED_MAX: usize = 8;
 /// The passes for changed recordings, the commonest change first.
@@ -237,7 +235,8 @@ pub fn match_fingerprint(
     if query.level_db < LEVEL_MIN_DB || query.peaks.is_empty() {
         return refused(MatchStatus::Silent);
     }
-    let odds = Odds::new(index.timeline().duration_s(), query.duration_s());
+    let window_count = windows(&query.peaks).count();
+    let odds = Odds::new(index.timeline().duration_s(), query.duration_s(), window_count);
     let score_min = odds.score_min(options.false_accepts_max);
     let mut found: Vec<Found> = Vec::new();
     for window in windows(&query.peaks) {
@@ -321,16 +320,13 @@ impl Search<'_> {
             let candidate = Candidate { mapping, ..old.candidate };
             self.verify(vec![candidate], CONTINUITY, &query, &mut found)?;
         }
-        // Each match that is asked for needs a candidate.
-        let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
-        self.run_pass(Family::Unchanged, candidates_max, &query, &mut found)?;
+        self.run_pass(Family::Unchanged, &query, &mut found)?;
         for family in CHANGES {
             match self.options.speed_search {
                 SpeedSearch::Off => break,
                 SpeedSearch::Auto if found.iter().any(|found| self.is_certain(found)) => break,
                 SpeedSearch::Auto | SpeedSearch::Full => {
-                    let candidates_max = CHANGED_CANDIDATES_MAX.max(self.options.matches_max);
-                    self.run_pass(family, candidates_max, &query, &mut found)?;
+                    self.run_pass(family, &query, &mut found)?;
                 }
             }
         }
@@ -352,7 +348,6 @@ impl Search<'_> {
     fn run_pass(
         &self,
         family: Family,
-        candidates_max: usize,
         query: &QueryPeaks,
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
@@ -360,6 +355,8 @@ impl Search<'_> {
             return Err(MatchError::Cancelled);
         }
         let Self { index, timeline, window, params, .. } = *self;
+        // Each match that is asked for needs a candidate.
+        let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
         let candidates =
             votes::find_candidates(index, timeline, window, family, candidates_max, params)?;
         self.verify(candidates, 1.0, query, found)

@@ -184,7 +184,7 @@ fn place(starts: &[u32], at: f32) -> usize {
         clippy::cast_sign_loss,
         reason = "`as` from float saturates"
     )]
-    let row = (at.floor().max(0.0) as usize).min(starts.len() - 1);
+    let row = (at.max(0.0) as usize).min(starts.len() - 1);
     starts[row] as usize
 }
 

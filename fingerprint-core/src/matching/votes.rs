@@ -18,6 +18,7 @@
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
 use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::sync::LazyLock;
 
 use super::mapping::Mapping;
 use crate::hash::{self, Family, Key, KeyRange, REACH, Tolerance};
@@ -58,6 +59,7 @@ const DIAGONAL_BITS: u32 = 40;
 const RUNG_BIAS: i32 = 64;
 
 const _: () = assert!(REACH / RUNG + 4 < RUNG_BIAS);
+const _: () = assert!(TEMPO_RUNG % RUNG == 0);
 
 /// A track and an alignment worth verifying.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +165,39 @@ struct Probe {
     dt_ms: u32,
 }
 
+/// A range of keys and the pair that it is read for, in one number, whose order is that of the
+/// index: sorting ten thousands of them is a part of the cost of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Read(u64);
+
+impl Read {
+    const PAIR_BITS: u32 = 15;
+    const CELL_BITS: u32 = 9;
+    const CELL_MASK: u64 = (1 << Self::CELL_BITS) - 1;
+
+    fn new(range: &KeyRange, pair: usize) -> Self {
+        let cells =
+            u64::from(*range.cells.start()) << Self::CELL_BITS | u64::from(*range.cells.end());
+        let key = u64::from(range.bucket) << (2 * Self::CELL_BITS) | cells;
+        Self(key << Self::PAIR_BITS | pair as u64)
+    }
+
+    fn pair(self) -> usize {
+        (self.0 & ((1 << Self::PAIR_BITS) - 1)) as usize
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each field is put in from this type")]
+    fn range(self) -> KeyRange {
+        let key = self.0 >> Self::PAIR_BITS;
+        let start = (key >> Self::CELL_BITS & Self::CELL_MASK) as u16;
+        let end = (key & Self::CELL_MASK) as u16;
+        KeyRange { bucket: (key >> (2 * Self::CELL_BITS)) as u32, cells: start..=end }
+    }
+}
+
+const _: () = assert!(PAIRS_MAX <= 1 << Read::PAIR_BITS);
+const _: () = assert!(hash::CELL_COUNT as u64 <= Read::CELL_MASK);
+
 /// What a pass reads, in the order of the index: key ranges, and the pair that each is for.
 fn plan_reads(
     index: &dyn Index,
@@ -172,9 +207,10 @@ fn plan_reads(
     params: &Params,
 ) -> (Vec<KeyRange>, Vec<Probe>) {
     let tolerance = Tolerance::of(family);
-    let mut probes: Vec<(KeyRange, Probe)> = Vec::new();
-    // Postings that a pair costs, about, and its probes.
-    let mut pairs: Vec<(f32, Range<usize>)> = Vec::new();
+    let mut pairs: Vec<Probe> = Vec::new();
+    let mut reads: Vec<Read> = Vec::new();
+    // Postings that a pair costs, about, and its reads.
+    let mut costs: Vec<(f32, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
     landmark::for_each_pair(peaks, params, |anchor, target| {
         if pairs.len() == PAIRS_MAX {
@@ -182,31 +218,31 @@ fn plan_reads(
         }
         let dt_ms = target.time_ms - anchor.time_ms;
         hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
-        let probe = Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms };
-        let (first, mut cost) = (probes.len(), 0.0);
+        let (first, mut cost) = (reads.len(), 0.0);
         for range in ranges.drain(..) {
             let len = index.bucket_len(range.bucket);
             if len > 0 {
                 let share = range.cells.len() as f32 / f32::from(hash::CELL_COUNT);
                 cost += len as f32 * share;
-                probes.push((range, probe));
+                reads.push(Read::new(&range, pairs.len()));
             }
         }
-        pairs.push((cost, first..probes.len()));
+        costs.push((cost, first..reads.len()));
+        pairs.push(Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms });
     });
     let budget = postings_max(timeline, family);
-    if pairs.iter().map(|(cost, _)| cost).sum::<f32>() > budget {
+    if costs.iter().map(|(cost, _)| cost).sum::<f32>() > budget {
         // Rare pairs say most and cost least.
-        pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
+        costs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
         let mut spent = 0.0;
-        let affordable = pairs.iter().take_while(|(cost, _)| {
+        let affordable = costs.iter().take_while(|(cost, _)| {
             spent += cost;
             spent <= budget
         });
-        probes = affordable.flat_map(|(_, own)| probes[own.clone()].iter().cloned()).collect();
+        reads = affordable.flat_map(|(_, own)| &reads[own.clone()]).copied().collect();
     }
-    probes.sort_unstable_by_key(|(range, _)| (range.bucket, *range.cells.start()));
-    probes.into_iter().unzip()
+    reads.sort_unstable();
+    reads.iter().map(|read| (read.range(), pairs[read.pair()])).unzip()
 }
 
 /// Postings that a pass may read in an index of these tracks, about.
@@ -238,15 +274,7 @@ fn collect_votes(
         for posting in postings {
             let (rungs, ln_change) = rungs(family, bucket, *posting, probe, &tolerance);
             for rung in rungs {
-                // The track advances by `speed` milliseconds in one of the query.
-                let ln_speed = match family {
-                    Family::Unchanged | Family::Pitch => 0,
-                    Family::Speed => rung * RUNG,
-                    Family::Tempo => rung * TEMPO_RUNG,
-                };
-                let speed = (f64::from(ln_speed) / 1e6).exp();
-                #[expect(clippy::cast_possible_truncation, reason = "windows last seconds")]
-                let steps = (from_middle_ms * speed / f64::from(POSITION_MS)).floor() as i64;
+                let steps = steps_from_middle(family, rung, from_middle_ms);
                 let bin = vote_bin(rung, i64::from(posting.position) - steps);
                 let ln_change = ln_change as f32;
                 votes.push(Vote { bin, weight, ln_change, position: posting.position });
@@ -258,6 +286,27 @@ fn collect_votes(
         ControlFlow::Continue(())
     })?;
     Ok(votes)
+}
+
+/// Steps of the timeline from the middle of the query to a moment of it, rounded down: the track
+/// advances by `speed` milliseconds in one of the query.
+fn steps_from_middle(family: Family, rung: i32, from_middle_ms: f64) -> i64 {
+    static SPEEDS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+        let ln_speed = |rung: i32| f64::from((rung - RUNG_BIAS) * RUNG) / 1e6;
+        (0..=2 * RUNG_BIAS).map(|rung| ln_speed(rung).exp()).collect()
+    });
+    // In steps of RUNG.
+    let rung = match family {
+        Family::Unchanged | Family::Pitch => 0,
+        Family::Speed => rung,
+        Family::Tempo => rung * (TEMPO_RUNG / RUNG),
+    };
+    let speed = usize::try_from(rung + RUNG_BIAS).ok().and_then(|place| SPEEDS.get(place));
+    let ms = from_middle_ms * speed.copied().unwrap_or(1.0);
+    #[expect(clippy::cast_possible_truncation, reason = "windows last seconds")]
+    let whole_ms = ms as i64;
+    // Rounded down by hand: the function for it is a call on processors of the common baseline.
+    (whole_ms - i64::from(whole_ms as f64 > ms)).div_euclid(i64::from(POSITION_MS))
 }
 
 /// The rungs on which a posting votes, and the change it speaks for.
