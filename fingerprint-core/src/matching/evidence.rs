@@ -29,7 +29,7 @@
 //! All of it is ours; `ARCHITECTURE.md` has the ablation.
 
 use super::fit::{Fitted, Pair};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, narrow};
 use super::query_peaks::{FRAME_MS, QueryPeaks, freq_tolerance, level_db};
 
 /// Largest likelihood ratio of a peak.
@@ -141,13 +141,13 @@ pub(super) fn weigh(query: &QueryPeaks, fitted: &Fitted<'_>) -> Option<Alignment
     let start_ms = f64::from(from);
     let gain = Gain::fit(&fitted.pairs);
     let projection = fitted.mapping.projection();
-    let middle_ms = (fitted.mapping.query_ms - start_ms) as f32;
+    let middle_ms = narrow(fitted.mapping.query_ms - start_ms);
     let expected: Vec<Expected> = fitted
         .track
         .iter()
         .enumerate()
         .filter_map(|(place, peak)| {
-            let (from_middle_ms, bin) = projection.from_middle(peak);
+            let (from_middle_ms, bin) = projection.place(peak);
             let time_ms = middle_ms + from_middle_ms;
             (0.0..=length_ms).contains(&time_ms).then(|| {
                 let level_db = level_db(peak) + gain.at(bin) + SELF_MARGIN_DB;
@@ -417,8 +417,8 @@ mod tests {
         assert!(tilted > 0.9 * plain, "{tilted} of {plain}");
         let mut shuffled = track.clone();
         let mut rng = fastrand::Rng::with_seed(1);
-        for i in 0..shuffled.len() {
-            shuffled[i].level = track[rng.usize(0..track.len())].level;
+        for peak in &mut shuffled {
+            peak.level = track[rng.usize(0..track.len())].level;
         }
         let shuffled = align(&query, &shuffled).map_or(0.0, |found| found.score);
         // Much of it is lost to tempering: a slot has a dozen peaks.
@@ -465,18 +465,22 @@ mod tests {
 
     #[test]
     fn stretches_pay_for_ends_inside_and_for_gaps() {
-        assert_eq!(best_stretches(&[]), (0.0, vec![]));
-        assert_eq!(best_stretches(&[5.0; 4]), (20.0, vec![0..4]));
+        let stretches = |slots: &[f32]| {
+            let (sum, stretches) = best_stretches(slots);
+            (sum, stretches.iter().map(|s| (s.start, s.end)).collect::<Vec<_>>())
+        };
+        assert_eq!(stretches(&[]), (0.0, vec![]));
+        assert_eq!(stretches(&[5.0; 4]), (20.0, vec![(0, 4)]));
         let mut slots = [30.0_f32; 20];
         slots[8..15].fill(-20.0);
         let expected = 13.0 * 30.0 - GAP_COST;
-        assert_eq!(best_stretches(&slots), (expected, vec![0..8, 15..20]));
+        assert_eq!(stretches(&slots), (expected, vec![(0, 8), (15, 20)]));
         // A gap is never shorter than its least length.
         slots[8..15].fill(30.0);
         slots[10..12].fill(-20.0);
-        assert_eq!(best_stretches(&slots), (18.0 * 30.0 - 40.0, vec![0..20]));
+        assert_eq!(stretches(&slots), (18.0 * 30.0 - 40.0, vec![(0, 20)]));
         slots[..18].fill(-20.0);
-        assert_eq!(best_stretches(&slots), (2.0 * 30.0 - EDGE_COST, vec![18..20]));
+        assert_eq!(stretches(&slots), (2.0 * 30.0 - EDGE_COST, vec![(18, 20)]));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! may be of changed tempo as well: its histogram has the slope as a second dimension (a Hough
 //! transform), which is how both changes at once are found without a pass of their own.
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, narrow};
 use super::query_peaks::{FRAME_MS, QueryPeaks, TIME_TOLERANCE_MS, freq_tolerance, level_db};
 use super::votes::Candidate;
 use crate::hash::Family;
@@ -137,13 +137,13 @@ fn collect(
     slopes: i16,
 ) -> Vec<Pair> {
     let start_ms = query.span_ms.map_or(0.0, |(from, _)| f64::from(from));
-    let middle_ms = (mapping.query_ms - start_ms) as f32;
+    let middle_ms = narrow(mapping.query_ms - start_ms);
     let projection = mapping.projection();
     let slope_reach = f32::from(slopes) * SLOPE_STEP + if is_changed { SPEED_FIT_MAX } else { 0.0 };
     let bin_reach = if is_changed { PITCH_FIT_MAX } else { 0.0 };
     let mut pairs = Vec::with_capacity(2 * track.len());
     for (place, peak) in track.iter().enumerate() {
-        let (from_middle_ms, bin_at) = projection.from_middle(peak);
+        let (from_middle_ms, bin_at) = projection.place(peak);
         let time_ms = middle_ms + from_middle_ms;
         let reach_ms = OFFSET_REACH_MS + TIME_TOLERANCE_MS + slope_reach * from_middle_ms.abs();
         let half = freq_tolerance(bin_at) + bin_reach * bin_at;

@@ -27,7 +27,7 @@ impl Mapping {
         Projection {
             track_ms: self.track_ms,
             slowness: (-self.ln_speed).exp(),
-            pitch: self.ln_pitch.exp() as f32,
+            pitch: narrow(self.ln_pitch.exp()),
         }
     }
 
@@ -57,10 +57,16 @@ pub(super) struct Projection {
 impl Projection {
     /// Where a peak of the track should be: in ms of query time from [`Mapping::query_ms`], and in
     /// bins.
-    pub(super) fn from_middle(self, peak: &Peak) -> (f32, f32) {
+    pub(super) fn place(self, peak: &Peak) -> (f32, f32) {
         let passed_ms = (f64::from(peak.time_ms) - self.track_ms) * self.slowness;
-        (passed_ms as f32, bin(peak) * self.pitch)
+        (narrow(passed_ms), bin(peak) * self.pitch)
     }
+}
+
+/// Times relative to the middle of a window and factors need no more than single precision.
+#[expect(clippy::cast_possible_truncation, reason = "precision is what may be lost here")]
+pub(super) fn narrow(value: f64) -> f32 {
+    value as f32
 }
 
 /// Frequency of a peak in bins.
@@ -78,7 +84,7 @@ mod tests {
             Mapping { query_ms: 5_000.0, track_ms: 65_000.0, ln_speed: 0.1, ln_pitch: 0.1 };
         let factor = 0.1_f64.exp();
         let peak = Peak { time_ms: 66_000, freq: 1_600, level: 0, rank: 0 };
-        let (from_middle_ms, bin) = mapping.projection().from_middle(&peak);
+        let (from_middle_ms, bin) = mapping.projection().place(&peak);
         assert!((f64::from(from_middle_ms) - 1_000.0 / factor).abs() < 1e-3);
         assert!((f64::from(bin) - 100.0 * factor).abs() < 1e-4);
         let back_ms = mapping.to_track_ms(5_000.0 + f64::from(from_middle_ms));

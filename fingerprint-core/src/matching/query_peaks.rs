@@ -141,7 +141,7 @@ impl QueryPeaks {
             span_ms,
             by_freq,
             rows: starts(&sorted_bins, 1.0, ROWS),
-            frames: starts(&times, FRAME_MS, frame_count as usize + 2),
+            frames: starts(&times, FRAME_MS, whole(frame_count) + 2),
             times,
             bins,
             levels,
@@ -161,7 +161,7 @@ impl QueryPeaks {
     /// be ranked: the rank that it would have, if it sounded in the query. `None` if the query has
     /// nothing in its register at any time.
     pub(super) fn expected_rank(&self, time_ms: f32, bin: f32, level_db: f32) -> Option<usize> {
-        if !self.has_register.get(bin.max(0.0) as usize).is_some_and(|has| *has) {
+        if !self.has_register.get(whole(bin)).is_some_and(|has| *has) {
             return None;
         }
         let low = place(&self.frames, (time_ms - RANK_MS) / FRAME_MS);
@@ -177,15 +177,19 @@ impl QueryPeaks {
     }
 }
 
+/// A coordinate without its fraction; 0 if it is negative.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` from float saturates"
+)]
+fn whole(value: f32) -> usize {
+    value as usize
+}
+
 /// Place in `starts` for a coordinate that may lie outside.
 fn place(starts: &[u32], at: f32) -> usize {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "`as` from float saturates"
-    )]
-    let row = (at.max(0.0) as usize).min(starts.len() - 1);
-    starts[row] as usize
+    starts[whole(at).min(starts.len() - 1)] as usize
 }
 
 /// For each step of width `step` the first of the ascending `values` that lies in it or behind;

@@ -35,11 +35,11 @@ const TEMPO_RUNG: i32 = 20_000;
 /// Most votes of a pass, which bounds its memory to about 200 MiB while they are sorted.
 const VOTES_MAX: usize = 1 << 22;
 /// Postings that the search for unchanged recordings may read in a window, about.
-const UNCHANGED_POSTINGS_MAX: f32 = 1e6;
+const UNCHANGED_POSTINGS_MAX: f64 = 1e6;
 /// The same for each pass for changed ones: this many, and a share of all postings, because true
 /// votes must stand out from chance ones, which grow with the index.
-const CHANGED_POSTINGS_MIN: f32 = 60_000.0;
-const CHANGED_POSTINGS_SHARE: f32 = 1.2e-3;
+const CHANGED_POSTINGS_MIN: f64 = 60_000.0;
+const CHANGED_POSTINGS_SHARE: f64 = 1.2e-3;
 /// Postings of a second of music, about.
 const POSTINGS_PER_S: f64 = 56.0;
 /// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
@@ -186,7 +186,6 @@ impl Read {
         (self.0 & ((1 << Self::PAIR_BITS) - 1)) as usize
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "each field is put in from this type")]
     fn range(self) -> KeyRange {
         let key = self.0 >> Self::PAIR_BITS;
         let start = (key >> Self::CELL_BITS & Self::CELL_MASK) as u16;
@@ -210,7 +209,7 @@ fn plan_reads(
     let mut pairs: Vec<Probe> = Vec::new();
     let mut reads: Vec<Read> = Vec::new();
     // Postings that a pair costs, about, and its reads.
-    let mut costs: Vec<(f32, Range<usize>)> = Vec::new();
+    let mut costs: Vec<(f64, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
     landmark::for_each_pair(peaks, params, |anchor, target| {
         if pairs.len() == PAIRS_MAX {
@@ -222,8 +221,8 @@ fn plan_reads(
         for range in ranges.drain(..) {
             let len = index.bucket_len(range.bucket);
             if len > 0 {
-                let share = range.cells.len() as f32 / f32::from(hash::CELL_COUNT);
-                cost += len as f32 * share;
+                let share = range.cells.len() as f64 / f64::from(hash::CELL_COUNT);
+                cost += f64::from(len) * share;
                 reads.push(Read::new(&range, pairs.len()));
             }
         }
@@ -231,7 +230,7 @@ fn plan_reads(
         pairs.push(Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms });
     });
     let budget = postings_max(timeline, family);
-    if costs.iter().map(|(cost, _)| cost).sum::<f32>() > budget {
+    if costs.iter().map(|(cost, _)| cost).sum::<f64>() > budget {
         // Rare pairs say most and cost least.
         costs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
         let mut spent = 0.0;
@@ -246,11 +245,11 @@ fn plan_reads(
 }
 
 /// Postings that a pass may read in an index of these tracks, about.
-fn postings_max(timeline: &Timeline, family: Family) -> f32 {
+fn postings_max(timeline: &Timeline, family: Family) -> f64 {
     match family {
         Family::Unchanged => UNCHANGED_POSTINGS_MAX,
         _ => {
-            let all = (timeline.duration_s() * POSTINGS_PER_S) as f32;
+            let all = timeline.duration_s() * POSTINGS_PER_S;
             CHANGED_POSTINGS_MIN + CHANGED_POSTINGS_SHARE * all
         }
     }
