@@ -169,7 +169,7 @@ pub fn probe(
         Family::Tempo => push(low..=high, reached_dt_cells(dt_low, dt_high)),
         Family::Speed => {
             for cell in reached_dt_cells(dt_low, dt_high) {
-                let [slowest, fastest] = ln_dt_ratios(cell, dt_low, dt_high);
+                let [slowest, fastest] = ln_dt_ratios(cell, dt_low, dt_high, REACH);
                 push(low - fastest..=high - slowest, cell..=cell);
             }
         }
@@ -197,22 +197,23 @@ fn ln_ms(ms: u32) -> i32 {
     TABLE[(ms as usize).min(LEN - 1)]
 }
 
-/// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest ratio between a
+/// Logarithms, in millionths and cut to `reach`, of the smallest and the largest ratio between a
 /// time difference in `dt_cell` and one of `dt_low_ms` to `dt_high_ms`.
-fn ln_dt_ratios(dt_cell: u32, dt_low_ms: u32, dt_high_ms: u32) -> [i32; 2] {
+fn ln_dt_ratios(dt_cell: u32, dt_low_ms: u32, dt_high_ms: u32, reach: i32) -> [i32; 2] {
     let ln =
-        |track_ms: u32, query_ms: u32| (ln_ms(track_ms) - ln_ms(query_ms)).clamp(-REACH, REACH);
+        |track_ms: u32, query_ms: u32| (ln_ms(track_ms) - ln_ms(query_ms)).clamp(-reach, reach);
     let start_ms = dt_cell * KEY_DT_CELL_MS;
     [ln(start_ms, dt_high_ms), ln(start_ms + KEY_DT_CELL_MS, dt_low_ms)]
 }
 
-/// Logarithms, in millionths and cut to [`REACH`], of the smallest and the largest change of tempo
-/// that leads from a track's landmark in `bucket` to a query's with this time difference.
+/// Logarithms, in millionths, of the smallest and the largest change of tempo that leads from a
+/// track's landmark in `bucket` to a query's with this time difference. They are cut beyond
+/// [`REACH`] only, so that the middle between them is not drawn inwards where it is near its end.
 #[must_use]
 pub fn ln_tempos(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
     let dt_cell = bucket & ((1 << DT_BITS) - 1);
     let edge_ms = tolerance.dt_edge_ms;
-    ln_dt_ratios(dt_cell, dt_ms.saturating_sub(edge_ms), dt_ms + edge_ms)
+    ln_dt_ratios(dt_cell, dt_ms.saturating_sub(edge_ms), dt_ms + edge_ms, REACH + REACH / 3)
 }
 
 /// Logarithm of the anchor's frequency that a key stands for, as [`ln_freq`]: the centre of its

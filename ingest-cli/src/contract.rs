@@ -133,7 +133,7 @@ impl From<Match> for MatchRow {
             isrc,
             score: to_milli(found.score),
             confidence: Some(found.confidence),
-            e_value: Some(found.e_value),
+            e_value: Some(to_order(found.e_value)),
             query_start_s: to_milli(found.query_start_s),
             query_end_s: to_milli(found.query_end_s),
             reference_start_s: to_milli(found.reference_start_s),
@@ -168,7 +168,7 @@ impl From<v1::Match> for MatchRow {
             isrc: known(isrc),
             score: to_milli(found.score),
             confidence: found.confidence,
-            e_value: found.e_value,
+            e_value: found.e_value.map(to_order),
             query_start_s: to_milli(found.query_start_s),
             query_end_s: to_milli(found.query_end_s),
             reference_start_s: to_milli(found.reference_start_s),
@@ -197,6 +197,11 @@ pub(crate) const FILE_ATTRIBUTE: &str = "file";
 /// Thousandths are finer than any of these numbers is known.
 pub(crate) fn to_milli(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
+}
+
+/// Three digits of a number that is known to its order at best.
+fn to_order(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 /// Hundredths of a per cent, finer than a change of speed or pitch is known.

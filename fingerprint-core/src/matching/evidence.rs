@@ -83,8 +83,11 @@ const GAIN_ORIGIN_BIN: f32 = 256.0;
 pub(super) struct Alignment {
     /// Evidence against chance, in nats.
     pub(super) score: f64,
-    /// Where the track lies in the query.
+    /// Where the track lies in the query, by the window with the best score.
     pub(super) mapping: Mapping,
+    /// The same by the first and by the latest window: clocks drift over an hour.
+    pub(super) first: Mapping,
+    pub(super) latest: Mapping,
     /// Stretches of the query, in ms of query time, in which the evidence lies; ascending, never
     /// empty, at least 1.5 s apart.
     pub(super) segments: Vec<Segment>,
@@ -193,9 +196,12 @@ pub(super) fn weigh(query: &QueryPeaks, fitted: &Fitted<'_>) -> Option<Alignment
             Some(Segment { start_ms: ms(first.time_ms), end_ms: ms(last.time_ms) })
         })
         .collect();
+    let mapping = fitted.mapping;
     (!segments.is_empty()).then_some(Alignment {
         score: f64::from(score),
-        mapping: fitted.mapping,
+        mapping,
+        first: mapping,
+        latest: mapping,
         segments,
     })
 }
@@ -225,7 +231,10 @@ fn ratios(fitted: &Fitted<'_>, width: Width, gain: Gain) -> Vec<f32> {
         let level = mixed(pair.d_level_db - gain.at(pair.bin), width.level_db, STRAY_LEVEL_DB);
         ratios[pair.place] += time * freq * level * pair.rarity * pair.level_rarity;
     }
-    ratios.iter_mut().for_each(|ratio| *ratio = ratio.min(LIKELIHOOD_RATIO_MAX));
+    for ratio in &mut ratios {
+        // `min` alone would make the best ratio of one that is not a number.
+        *ratio = if ratio.is_nan() { 0.0 } else { ratio.min(LIKELIHOOD_RATIO_MAX) };
+    }
     ratios
 }
 
@@ -274,7 +283,7 @@ impl Gain {
         for spread_db in GAIN_SPREADS_DB {
             let mut rows = [[0.0_f32; 4]; 3];
             for (pair, ratio) in pairs.iter().zip(&ratios) {
-                let x = (pair.bin / GAIN_ORIGIN_BIN).ln();
+                let x = ln_bin(pair.bin);
                 let error_db = pair.d_level_db - gain.at(pair.bin);
                 let ratio = ratio * student(error_db, spread_db) * pair.level_rarity;
                 let weight = even(ratio) / (1.0 + (error_db / spread_db).powi(2) / 3.0);
@@ -298,9 +307,14 @@ impl Gain {
     }
 
     fn at(self, bin: f32) -> f32 {
-        let x = (bin.max(1.0) / GAIN_ORIGIN_BIN).ln();
+        let x = ln_bin(bin);
         self.0[0] + x * (self.0[1] + x * self.0[2])
     }
+}
+
+/// Logarithm of a frequency from the gain's origin. Only made-up peaks lie at 0 Hz.
+fn ln_bin(bin: f32) -> f32 {
+    (bin.max(1.0) / GAIN_ORIGIN_BIN).ln()
 }
 
 /// Solves three linear equations whose matrix is positive definite (Gauss and Jordan).
@@ -309,9 +323,8 @@ fn solve(mut rows: [[f32; 4]; 3]) -> [f32; 3] {
         let pivot = rows[i][i];
         rows[i].iter_mut().for_each(|cell| *cell /= pivot);
         let row = rows[i];
-        for (k, other) in rows.iter_mut().enumerate().filter(|(k, _)| *k != i) {
+        for (_, other) in rows.iter_mut().enumerate().filter(|(k, _)| *k != i) {
             let factor = other[i];
-            debug_assert!(k != i);
             other.iter_mut().zip(row).for_each(|(cell, from)| *cell -= factor * from);
         }
     }

@@ -26,10 +26,16 @@ const _: () = assert!((OFFSET_BINS - 1) as f32 * OFFSET_BIN_MS == 2.0 * OFFSET_R
 const SLOPES: i16 = 24;
 /// … of this size. Half a step moves a peak 7.5 s from the middle by 15 ms.
 const SLOPE_STEP: f32 = 0.004;
-/// Candidates of a pass on which they are tried.
+/// The same on a candidate of changed tempo, whose votes tell it to about a rung: 2 % to either side.
+const TEMPO_SLOPES: i16 = 5;
+/// Candidates of the pitch pass on which they are tried.
 const SLOPED_MAX: usize = 8;
 /// A slope must gather this many times what none gathers: it has 48 more ways to.
 const SLOPE_GAIN: f32 = 1.3;
+/// Most pairs of a candidate. Music has a few thousand; only made-up fingerprints have more.
+const PAIRS_MAX: usize = 1 << 15;
+/// Most query peaks that are looked at for them, for the same reason.
+const LOOKS_MAX: usize = 1 << 22;
 /// Rounds of fitting: each takes in peaks that the round before has brought within tolerance.
 const ROUNDS: usize = 4;
 /// How far a fit may move the logarithm of the speed from a candidate's: a rung of tempo.
@@ -90,7 +96,11 @@ pub(super) fn fit<'a>(
     rank: usize,
 ) -> Option<Fitted<'a>> {
     let is_changed = candidate.family != Family::Unchanged;
-    let slopes = if candidate.family == Family::Pitch && rank < SLOPED_MAX { SLOPES } else { 0 };
+    let slopes = match candidate.family {
+        Family::Pitch if rank < SLOPED_MAX => SLOPES,
+        Family::Tempo => TEMPO_SLOPES,
+        _ => 0,
+    };
     let track = part_in_query(query, track, candidate.mapping, slopes)?;
     let mut pairs = collect(query, track, candidate.mapping, is_changed, slopes);
     let mut mapping = candidate.mapping;
@@ -141,13 +151,18 @@ fn collect(
     let projection = mapping.projection();
     let slope_reach = f32::from(slopes) * SLOPE_STEP + if is_changed { SPEED_FIT_MAX } else { 0.0 };
     let bin_reach = if is_changed { PITCH_FIT_MAX } else { 0.0 };
-    let mut pairs = Vec::with_capacity(2 * track.len());
+    let mut pairs = Vec::new();
+    let mut looks = 0;
     for (place, peak) in track.iter().enumerate() {
         let (from_middle_ms, bin_at) = projection.place(peak);
         let time_ms = middle_ms + from_middle_ms;
         let reach_ms = OFFSET_REACH_MS + TIME_TOLERANCE_MS + slope_reach * from_middle_ms.abs();
         let half = freq_tolerance(bin_at) + bin_reach * bin_at;
+        if pairs.len() >= PAIRS_MAX || looks >= LOOKS_MAX {
+            break;
+        }
         for near in query.near_bin(bin_at, half) {
+            looks += 1;
             let d_ms = near.time_ms - time_ms;
             if d_ms.abs() <= reach_ms {
                 pairs.push(Pair {

@@ -56,9 +56,11 @@ const CONTINUITY: f64 = 1.25;
 /// Alignments of one track are told apart if they share at most this much of the query, in ms.
 const OVERLAP_MAX_MS: f64 = 1_000.0;
 /// Share of the best alignment's score from which another place of the track is an alternative.
-const ALTERNATIVE_SHARE: f64 = 0.5;
+const ALTERNATIVE_SHARE: f64 = 0.7;
 /// Most alternatives of one match.
 const ALTERNATIVES_MAX: usize = 5;
+/// Most that are followed from window to window, until it is known which hold for all of it.
+const ALTERNATIVES_KEPT: usize = 20;
 /// Shortest query that is searched.
 const DURATION_MIN_MS: u64 = 1_000;
 /// A query below this level is silent.
@@ -87,7 +89,7 @@ pub struct MatchOptions {
 }
 
 /// Whether recordings of changed speed, tempo or pitch are searched for: up to 15 % up or 13 %
-/// down, either alone or speed as of a turntable. Costs about ten times as much as the search for
+/// down, alone or together, or speed as of a turntable. Costs about ten times as much as the search for
 /// unchanged ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SpeedSearch {
@@ -215,8 +217,8 @@ pub enum MatchError {
 
 /// Searches `index` for the tracks that are in `query`.
 ///
-/// `is_cancelled` is asked before each pass over 15 s of the query, a few to a few hundred
-/// milliseconds of work; once it says so, the search ends.
+/// `is_cancelled` is asked before each candidate of each 15 s of the query, milliseconds of
+/// work; once it says so, the search ends.
 ///
 /// # Errors
 ///
@@ -240,11 +242,14 @@ pub fn match_fingerprint(
     let score_min = odds.score_min(options.false_accepts_max);
     let mut found: Vec<Found> = Vec::new();
     for window in windows(&query.peaks) {
+        if is_cancelled() {
+            return Err(MatchError::Cancelled);
+        }
         let timeline = index.timeline();
         let search =
             Search { index, timeline: &timeline, window, options, params, score_min, is_cancelled };
         let start_ms = f64::from(window.first().map_or(0, |peak| peak.time_ms));
-        let open = found.iter().filter(|f| f.alignment.end_ms() >= start_ms).cloned().collect();
+        let open = open(&found, start_ms, options.matches_max);
         for fresh in search.run(open)? {
             merge(&mut found, fresh);
         }
@@ -266,6 +271,18 @@ pub fn match_fingerprint(
     matches.sort_by(|a, b| b.score.total_cmp(&a.score));
     let status = if matches.is_empty() { MatchStatus::NoMatch } else { MatchStatus::Matched };
     Ok(MatchReport { status, matches })
+}
+
+/// The best alignments that may go on in a window that begins at `start_ms`, as candidates where the
+/// latest window has found them.
+fn open(found: &[Found], start_ms: f64, matches_max: usize) -> Vec<Candidate> {
+    let mut open: Vec<&Found> =
+        found.iter().filter(|found| found.alignment.end_ms() >= start_ms).collect();
+    open.sort_by(|a, b| b.alignment.score.total_cmp(&a.alignment.score));
+    open.iter()
+        .take(WEIGHED_MAX.max(matches_max))
+        .map(|found| Candidate { mapping: found.alignment.latest, ..found.candidate.clone() })
+        .collect()
 }
 
 /// In the order in which they are to be reported: the best of each track, then the seconds of each,
@@ -297,6 +314,8 @@ fn windows(peaks: &[Peak]) -> impl Iterator<Item = &[Peak]> {
         let high = peaks.partition_point(|peak| peak.time_ms <= to);
         Some(&peaks[low..high])
     })
+    // Silence costs nothing.
+    .filter(|window| !window.is_empty())
 }
 
 /// One window and where it is searched.
@@ -312,12 +331,11 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Searches the window; `open` are the alignments that may go on from the one before.
-    fn run(&self, open: Vec<Found>) -> Result<Vec<Found>, MatchError> {
+    fn run(&self, open: Vec<Candidate>) -> Result<Vec<Found>, MatchError> {
         let query = QueryPeaks::new(self.window);
         let mut found: Vec<Found> = Vec::new();
-        for old in open {
-            let mapping = old.alignment.mapping;
-            let candidate = Candidate { mapping, ..old.candidate };
+        // One by one: each is weighed, however little supports it here.
+        for candidate in open {
             self.verify(vec![candidate], CONTINUITY, &query, &mut found)?;
         }
         self.run_pass(Family::Unchanged, &query, &mut found)?;
@@ -351,15 +369,16 @@ impl Search<'_> {
         query: &QueryPeaks,
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
-        if (self.is_cancelled)() {
-            return Err(MatchError::Cancelled);
-        }
         let Self { index, timeline, window, params, .. } = *self;
         // Each match that is asked for needs a candidate.
         let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
         let candidates =
             votes::find_candidates(index, timeline, window, family, candidates_max, params)?;
         self.verify(candidates, 1.0, query, found)
+    }
+
+    fn check_cancelled(&self) -> Result<(), MatchError> {
+        if (self.is_cancelled)() { Err(MatchError::Cancelled) } else { Ok(()) }
     }
 
     /// Adds those candidates to `found` whose evidence is enough.
@@ -372,6 +391,7 @@ impl Search<'_> {
     ) -> Result<(), MatchError> {
         let mut tracks = Vec::with_capacity(candidates.len());
         for candidate in candidates {
+            self.check_cancelled()?;
             if let Some(track) = self.index.constellation(candidate.span.start)? {
                 tracks.push((candidate, track));
             }
@@ -382,7 +402,9 @@ impl Search<'_> {
         // Fitting is cheap, weighing is not.
         let mut fits: Vec<_> = fits.collect();
         fits.sort_by(|a, b| b.1.support.total_cmp(&a.1.support));
-        for (candidate, fitted) in fits.iter().take(WEIGHED_MAX.max(self.options.matches_max)) {
+        fits.truncate(WEIGHED_MAX.max(self.options.matches_max));
+        for (candidate, fitted) in &fits {
+            self.check_cancelled()?;
             let alignment = evidence::weigh(query, fitted);
             if let Some(alignment) = alignment.filter(|a| a.score >= self.score_min) {
                 let is_changed = candidate.family != Family::Unchanged;
@@ -441,7 +463,7 @@ fn is_same_place(a: &Alignment, b: &Alignment) -> bool {
 fn merge(found: &mut Vec<Found>, fresh: Found) {
     let going_on = found.iter_mut().find(|old| {
         old.candidate.span == fresh.candidate.span
-            && goes_on(old.alignment.mapping, fresh.alignment.mapping)
+            && goes_on(old.alignment.latest, fresh.alignment.mapping)
             && fresh.alignment.start_ms() <= old.alignment.end_ms() + f64::from(WINDOW_STEP_MS)
     });
     let Some(old) = going_on else {
@@ -450,17 +472,20 @@ fn merge(found: &mut Vec<Found>, fresh: Found) {
     };
     for alternative in fresh.alternatives {
         let known =
-            old.alternatives.iter_mut().find(|known| goes_on(known.mapping, alternative.mapping));
+            old.alternatives.iter_mut().find(|known| goes_on(known.latest, alternative.mapping));
         match known {
             None => old.alternatives.push(alternative),
             Some(known) => join(known, alternative),
         }
     }
+    old.alternatives.sort_by(|a, b| b.score.total_cmp(&a.score));
+    old.alternatives.truncate(ALTERNATIVES_KEPT);
     join(&mut old.alignment, fresh.alignment);
 }
 
 /// Extends `old` by what a later window tells of the same alignment.
 fn join(old: &mut Alignment, fresh: Alignment) {
+    old.latest = fresh.latest;
     old.segments.extend(fresh.segments);
     old.segments.sort_by(|a, b| a.start_ms.total_cmp(&b.start_ms));
     let mut joined: Vec<Segment> = Vec::with_capacity(old.segments.len());
@@ -502,8 +527,8 @@ fn report(found: &Found, metadata: Metadata, odds: &Odds) -> Match {
         // One that holds for a part of the match only explains nothing.
         .filter(|other| other.covered_ms() >= alignment.covered_ms() / 2.0)
         .map(|other| Alternative {
-            reference_start_s: other.mapping.to_track_ms(other.start_ms()) / 1e3,
-            reference_end_s: other.mapping.to_track_ms(other.end_ms()) / 1e3,
+            reference_start_s: other.first.to_track_ms(other.start_ms()) / 1e3,
+            reference_end_s: other.latest.to_track_ms(other.end_ms()) / 1e3,
             score: other.score,
         })
         .collect();
@@ -517,8 +542,8 @@ fn report(found: &Found, metadata: Metadata, odds: &Odds) -> Match {
         e_value: odds.e_value(score),
         query_start_s: start_ms / 1e3,
         query_end_s: end_ms / 1e3,
-        reference_start_s: mapping.to_track_ms(start_ms) / 1e3,
-        reference_end_s: mapping.to_track_ms(end_ms) / 1e3,
+        reference_start_s: alignment.first.to_track_ms(start_ms) / 1e3,
+        reference_end_s: alignment.latest.to_track_ms(end_ms) / 1e3,
         reference_offset_s: mapping.to_track_ms(0.0) / 1e3,
         speed: mapping.ln_speed.exp(),
         pitch: mapping.ln_pitch.exp(),

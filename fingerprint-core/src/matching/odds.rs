@@ -93,7 +93,7 @@ impl Odds {
     /// Least score of a match, in nats, so that there are at most `false_accepts_max` false accepts
     /// per query, which must be positive.
     pub(super) fn score_min(&self, false_accepts_max: f64) -> f64 {
-        // Falls from above one to nothing over this range.
+        // Falls to nothing over this range; where it begins below the rate, everything is let through.
         let (mut low, mut high) = (0.0, 1_000.0);
         while high - low > 1e-3 {
             let middle = f64::midpoint(low, high);

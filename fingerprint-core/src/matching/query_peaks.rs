@@ -23,11 +23,14 @@ const REGISTER_BINS: f32 = 40.0;
 const NOTE_SHARE: f32 = 0.45;
 const TOLERANCE_SHARE: f32 = 0.35;
 const REGISTER_SHARE: f32 = 0.2;
-/// Peaks of about the same level: this far apart, in dB.
+/// Peaks of about the same level: this far apart, in dB, and in steps of [`Peak::level`].
 const SAME_LEVEL_DB: f32 = 3.0;
+const SAME_LEVEL_STEPS: u8 = 6;
 /// Half of the neighbourhood in which a peak is ranked: ±352 Hz and ±160 ms, as the picker does.
 const RANK_BINS: f32 = 90.0;
 const RANK_MS: f32 = 160.0;
+/// Most peaks that are compared for an expected rank; in real audio the neighbourhood has 30 to 60.
+const NEAR_MAX: usize = 2_048;
 /// Rows of the lookup by frequency: bins of a frame and one behind.
 const ROWS: usize = 4097;
 
@@ -89,12 +92,13 @@ impl QueryPeaks {
         let mut order: Vec<usize> = (0..peaks.len()).collect();
         order.sort_unstable_by_key(|i| (peaks[*i].freq, *i));
         let sorted_bins: Vec<f32> = order.iter().map(|i| bins[*i]).collect();
-        let sorted_levels: Vec<f32> = order.iter().map(|i| levels[*i]).collect();
+        let sorted_levels: Vec<u8> = order.iter().map(|i| peaks[*i].level).collect();
         let mean_crowd = times.len() as f32 * 2.0 * TIME_TOLERANCE_MS / length_ms.max(FRAME_MS);
         let frame_count = (length_ms / FRAME_MS).max(1.0);
         let by_freq = order
             .iter()
-            .map(|i| {
+            .zip(as_loud(&sorted_levels, &sorted_bins))
+            .map(|(i, as_loud)| {
                 let (time_ms, bin, level_db) = (times[*i], bins[*i], levels[*i]);
                 let around = |half: f32| {
                     let low = sorted_bins.partition_point(|b| *b < bin - half);
@@ -115,10 +119,6 @@ impl QueryPeaks {
                     (high - low) as f32
                 };
                 let crowding = (crowd + 0.3) / (mean_crowd + 0.3);
-                let as_loud = sorted_levels[register]
-                    .iter()
-                    .filter(|level| (**level - level_db).abs() <= SAME_LEVEL_DB)
-                    .count() as f32;
                 QueryPeak {
                     time_ms,
                     bin,
@@ -166,6 +166,7 @@ impl QueryPeaks {
         }
         let low = place(&self.frames, (time_ms - RANK_MS) / FRAME_MS);
         let high = place(&self.frames, (time_ms + RANK_MS) / FRAME_MS + 1.0);
+        let high = high.min(low + NEAR_MAX);
         let near = self.times[low..high].iter().zip(&self.bins[low..high]);
         let louder = near.zip(&self.levels[low..high]).filter(|((t, b), level)| {
             // Without branches, so that several peaks are compared at once.
@@ -175,6 +176,30 @@ impl QueryPeaks {
         });
         Some(louder.count())
     }
+}
+
+/// For each of the peaks, ascending in frequency, how many of its register are about as loud, itself
+/// included: a histogram of levels that moves with the register.
+fn as_loud(levels: &[u8], bins: &[f32]) -> Vec<f32> {
+    let mut histogram = [0_u16; 256];
+    let (mut low, mut high) = (0, 0);
+    let mut counts = Vec::with_capacity(bins.len());
+    for (bin, level) in bins.iter().zip(levels) {
+        while bins.get(high).is_some_and(|b| *b <= bin + REGISTER_BINS) {
+            let count = &mut histogram[usize::from(levels[high])];
+            *count = count.saturating_add(1);
+            high += 1;
+        }
+        while bins[low] < bin - REGISTER_BINS {
+            let count = &mut histogram[usize::from(levels[low])];
+            *count = count.saturating_sub(1);
+            low += 1;
+        }
+        let near = level.saturating_sub(SAME_LEVEL_STEPS)..=level.saturating_add(SAME_LEVEL_STEPS);
+        let count: f32 = near.map(|level| f32::from(histogram[usize::from(level)])).sum();
+        counts.push(count.max(1.0));
+    }
+    counts
 }
 
 /// A coordinate without its fraction; 0 if it is negative.

@@ -1,7 +1,5 @@
 //! The answers of `earmark match`, as tables, JSON or CSV.
 
-use std::fmt::Display;
-
 use anyhow::Result;
 
 use super::{clock, csv_line, json, line, printable, table};
@@ -181,8 +179,9 @@ fn csv_columns(found: &MatchRow) -> [String; CSV_MATCH_LEN] {
     ]
 }
 
-fn number(value: Option<impl Display>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+/// As in JSON: tiny numbers have an exponent instead of a hundred zeros.
+fn number(value: Option<f64>) -> String {
+    value.map(|value| format!("{value:?}")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -209,7 +208,7 @@ mod tests {
             isrc: None,
             score: 100.0,
             confidence: Some(0.9999),
-            e_value: None,
+            e_value: Some(3.1e-106),
             query_start_s: 0.0,
             query_end_s: 10.0,
             reference_start_s: 60.0,
@@ -254,6 +253,7 @@ mod tests {
         for row in [row(Status::NoMatch, vec![]), row(Status::Matched, vec![found(), found()])] {
             for text in csv(&row).unwrap() {
                 assert_eq!(text.split(',').count(), CSV_HEADER.len(), "{text}");
+                assert_eq!(text.contains("3.1e-106"), !row.matches.is_empty(), "{text}");
             }
         }
     }
