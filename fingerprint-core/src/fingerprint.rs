@@ -107,8 +107,8 @@ pub struct Fingerprinter {
     rate_sample_count: u64,
     earlier_s: f64,
     clean: Vec<f32>,
-    /// Samples that are not hashed yet.
-    quantised: Vec<u8>,
+    /// Samples that are not hashed yet, as big-endian integers.
+    quantised: Vec<[u8; 2]>,
 }
 
 /// The stages behind the resampler.
@@ -188,8 +188,8 @@ impl Fingerprinter {
         let tame = |x: &f32| if x.is_finite() { x.clamp(-SAMPLE_MAX, SAMPLE_MAX) } else { 0.0 };
         self.clean.clear();
         self.clean.extend(samples.iter().map(tame));
-        self.quantised.extend(self.clean.iter().flat_map(|x| quantise(*x).to_be_bytes()));
-        if self.quantised.len() >= HASH_BLOCK_BYTES {
+        self.quantised.extend(self.clean.iter().map(|x| quantise(*x).to_be_bytes()));
+        if self.quantised.as_flattened().len() >= HASH_BLOCK_BYTES {
             self.hash_quantised();
         }
         self.rate_sample_count += samples.len() as u64;
@@ -228,7 +228,7 @@ impl Fingerprinter {
     }
 
     fn hash_quantised(&mut self) {
-        self.hasher.update(&self.quantised);
+        self.hasher.update(self.quantised.as_flattened());
         self.quantised.clear();
     }
 

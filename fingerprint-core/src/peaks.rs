@@ -16,14 +16,15 @@
 //! Local maxima as landmarks: A. Wang, ISMIR 2003, section 2.1. Parabolic interpolation:
 //! J. O. Smith and X. Serra, "PARSHL", ICMC 1987. Ranking instead of a maximum filter is ours.
 
-use std::collections::VecDeque;
-
 use crate::params::{BIN_HZ, FRAME_LEN, FREQ_STEPS_PER_BIN, HOP_LEN, Params, Role, TIME_STEP_LEN};
+use crate::spectrogram::BIN_COUNT;
 
 /// Level of [`Peak::level`] 0, in dB relative to a full-scale sine.
 const LEVEL_FLOOR_DB: f32 = -120.0;
 /// A peak is compared with this many bins to either side.
 const LOCAL_BINS: usize = 2;
+/// Blocks of [`BlockMaxima`] in [`Params::rank_bins`].
+const BLOCKS_PER_RADIUS: usize = 3;
 const HOP_MS: u32 = 32;
 const _: () = assert!(HOP_MS as usize * TIME_STEP_LEN == HOP_LEN);
 /// Time of the centre of frame 0.
@@ -59,12 +60,134 @@ impl Peak {
     }
 }
 
-/// A local maximum whose rank is not known yet.
+/// A frame within the band of the peaks and [`LOCAL_BINS`] to either side of it.
+#[derive(Debug)]
+struct BandFrame {
+    power: Vec<f32>,
+    /// For each bin of the band the greatest power within ±[`LOCAL_BINS`]. The frames before and
+    /// behind are compared with it too, so it is found once for three uses.
+    local_max: Vec<f32>,
+}
+
+impl BandFrame {
+    fn silent(band_len: usize) -> Self {
+        Self { power: vec![0.0; band_len + 2 * LOCAL_BINS], local_max: vec![0.0; band_len] }
+    }
+
+    fn set(&mut self, power: &[f32]) {
+        // A single instruction, unlike `f32::max`, which looks for NaN.
+        let max = |a: f32, b: f32| if a > b { a } else { b };
+        self.power.copy_from_slice(power);
+        let band_len = self.local_max.len();
+        let [p0, p1, p2, p3, p4] = shifted(&self.power, band_len);
+        for (i, local_max) in self.local_max.iter_mut().enumerate() {
+            *local_max = max(max(max(p0[i], p1[i]), max(p2[i], p3[i])), p4[i]);
+        }
+    }
+}
+
+/// The powers of all bins of the band, moved by −2 to +2 bins.
+fn shifted(power: &[f32], band_len: usize) -> [&[f32]; 2 * LOCAL_BINS + 1] {
+    std::array::from_fn(|i| &power[i..][..band_len])
+}
+
+/// The local maxima of one frame whose ranks are not known yet, ascending in frequency. One
+/// vector for each of their properties: counting reads the powers only.
+#[derive(Debug, Default)]
+struct Candidates {
+    bins: Vec<u16>,
+    powers: Vec<f32>,
+    around: Vec<Around>,
+}
+
+/// The powers next to a local maximum. They wait for its rank, because few candidates become
+/// peaks, and logarithms are dear.
 #[derive(Debug, Clone, Copy)]
-struct Candidate {
-    bin: u16,
-    power: f32,
-    peak: Peak,
+struct Around {
+    bin_below: f32,
+    bin_above: f32,
+    frame_before: f32,
+    frame_behind: f32,
+}
+
+impl Candidates {
+    fn clear(&mut self) {
+        self.bins.clear();
+        self.powers.clear();
+        self.around.clear();
+    }
+
+    /// The peak that candidate `i` of frame `frame` is.
+    fn interpolate(&self, i: usize, frame: usize, rank: u8) -> Peak {
+        let (bin, power, around) = (self.bins[i], self.powers[i], self.around[i]);
+        let d_bin = vertex(around.bin_below, power, around.bin_above);
+        let d_frame = vertex(around.frame_before, power, around.frame_behind);
+        // Whole milliseconds apart from the fraction, which f32 would lose after hours.
+        let frame_ms = u32::try_from(frame).unwrap_or(u32::MAX).saturating_mul(HOP_MS);
+        let level = (10.0 * power.log10() - LEVEL_FLOOR_DB) * 2.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` from float saturates, and all values are positive"
+        )]
+        Peak {
+            time_ms: frame_ms
+                .saturating_add((FRAME_CENTRE_MS + d_frame * HOP_MS as f32).round() as u32),
+            freq: ((f32::from(bin) + d_bin) * FREQ_STEPS_PER_BIN as f32).round() as u16,
+            level: level.round() as u8,
+            rank,
+        }
+    }
+}
+
+/// The greatest power of the candidates of each frame in each block of bins: a summary that tells
+/// of most candidates, without a look at the others, that too many are stronger.
+///
+/// Blocks are so narrow that those up to `reach` blocks away lie within ±[`Params::rank_bins`] of
+/// every bin of a block. Their maxima belong to different candidates, so their number is a lower
+/// bound of the rank.
+#[derive(Debug)]
+struct BlockMaxima {
+    block_bins: usize,
+    reach: usize,
+    frame_count: usize,
+    /// By block, then by frame modulo `frame_count`; 0 if there is no candidate. There are `reach`
+    /// blocks more than needed at both ends.
+    powers: Vec<f32>,
+}
+
+impl BlockMaxima {
+    fn new(rank_bins: u16, frame_count: usize) -> Self {
+        let radius = usize::from(rank_bins) + 1;
+        let block_bins = (radius / BLOCKS_PER_RADIUS).max(1);
+        let reach = radius / block_bins - 1;
+        let block_count = BIN_COUNT.div_ceil(block_bins) + 2 * reach;
+        Self { block_bins, reach, frame_count, powers: vec![0.0; block_count * frame_count] }
+    }
+
+    /// The maximum of a block in a frame.
+    fn at(&mut self, block: usize, frame: usize) -> &mut f32 {
+        &mut self.powers[(block + self.reach) * self.frame_count + frame % self.frame_count]
+    }
+
+    /// All maxima that are in the neighbourhood of every bin of a block.
+    fn around(&self, block: usize) -> &[f32] {
+        &self.powers[block * self.frame_count..(block + 2 * self.reach + 1) * self.frame_count]
+    }
+
+    /// Makes room for the frame that will have the same place. At the end of a recording none
+    /// comes, and what is left must not count as neighbour of the last frames.
+    fn forget(&mut self, frame: usize) {
+        let powers = self.powers[frame % self.frame_count..].iter_mut();
+        powers.step_by(self.frame_count).for_each(|power| *power = 0.0);
+    }
+}
+
+/// How many of `powers` are greater than `power`.
+fn count_stronger(powers: &[f32], power: f32) -> u32 {
+    // Wrapping, because a check for overflow in each step keeps the compiler from making several
+    // steps at once.
+    powers.iter().fold(0_u32, |count, other| count.wrapping_add(u32::from(*other > power)))
 }
 
 /// Picks peaks from a stream of frames. Memory is bounded by the frames of one neighbourhood.
@@ -75,16 +198,19 @@ pub struct PeakPicker {
     rank_frames: usize,
     band: std::ops::Range<usize>,
     floor_power: f32,
-    /// The last two frames, older first; the local maxima of the newer one wait for the next.
-    previous: Vec<f32>,
-    current: Vec<f32>,
-    frames_pushed: u32,
+    /// The last three frames; `next` is set for as long as the maxima of `current` are sought.
+    previous: BandFrame,
+    current: BandFrame,
+    next: BandFrame,
+    is_started: bool,
     /// For each bin of the band whether it is a local maximum; kept for its memory.
-    is_maximum: Vec<bool>,
-    /// Candidates by frame: one neighbourhood around the frame to be ranked next.
-    candidates: VecDeque<Vec<Candidate>>,
-    /// Place of the frame to be ranked next in `candidates`.
-    next_ranked: usize,
+    is_maximum: Vec<u8>,
+    /// Frames whose candidates are found, and of these the frames that are ranked.
+    found_count: usize,
+    ranked_count: usize,
+    /// Candidates of the frames of one neighbourhood, each at its number modulo their count.
+    candidates: Vec<Candidates>,
+    block_maxima: BlockMaxima,
 }
 
 impl PeakPicker {
@@ -97,20 +223,28 @@ impl PeakPicker {
             reason = "a band of the spectrum, clamped to it just below"
         )]
         let bin = |hz: f32| (hz / BIN_HZ).ceil().max(0.0) as usize;
-        let highest = FRAME_LEN / 2 - LOCAL_BINS;
-        let band = bin(params.band_low_hz).max(LOCAL_BINS)..bin(params.band_high_hz).min(highest);
+        let (lowest, highest) = (LOCAL_BINS, FRAME_LEN / 2 - LOCAL_BINS);
+        let low = bin(params.band_low_hz).clamp(lowest, highest);
+        let band = low..bin(params.band_high_hz).clamp(low, highest);
+        let rank_frames = usize::from(params.rank_frames);
+        let frame_count = 2 * rank_frames + 1;
+        // Before the first frame there is nothing that could be stronger.
+        let silent = || BandFrame::silent(band.len());
         Self {
             rank_max: params.rank_max(role),
             rank_bins: params.rank_bins,
-            rank_frames: usize::from(params.rank_frames),
-            band,
+            rank_frames,
             floor_power: 10_f32.powf(params.floor_db / 10.0),
-            previous: Vec::new(),
-            current: Vec::new(),
-            frames_pushed: 0,
+            previous: silent(),
+            current: silent(),
+            next: silent(),
+            is_started: false,
             is_maximum: Vec::new(),
-            candidates: VecDeque::new(),
-            next_ranked: 0,
+            found_count: 0,
+            ranked_count: 0,
+            candidates: std::iter::repeat_with(Candidates::default).take(frame_count).collect(),
+            block_maxima: BlockMaxima::new(params.rank_bins, frame_count),
+            band,
         }
     }
 
@@ -118,129 +252,146 @@ impl PeakPicker {
     /// peaks that are settled by it to `peaks`: those of [`Params::rank_frames`] + 1 frames ago,
     /// ascending in frequency.
     pub fn push(&mut self, frame: &[f32], peaks: &mut Vec<Peak>) {
-        if self.frames_pushed == 0 {
-            // Before the first frame there is nothing that could be stronger.
-            self.previous = vec![0.0; frame.len()];
-            self.current = frame.to_vec();
-        } else {
-            self.find_candidates(frame);
-            std::mem::swap(&mut self.previous, &mut self.current);
-            self.current.copy_from_slice(frame);
+        self.next.set(&frame[self.band.start - LOCAL_BINS..self.band.end + LOCAL_BINS]);
+        if self.is_started {
+            self.find_candidates();
             self.rank_settled(self.rank_frames, peaks);
         }
-        self.frames_pushed = self.frames_pushed.saturating_add(1);
+        self.is_started = true;
+        std::mem::swap(&mut self.previous, &mut self.current);
+        std::mem::swap(&mut self.current, &mut self.next);
     }
 
     /// Settles what is left and appends it to `peaks`.
     pub fn finish(mut self, peaks: &mut Vec<Peak>) {
-        if self.frames_pushed > 0 {
-            let silence = vec![0.0; self.current.len()];
-            self.find_candidates(&silence);
+        if self.is_started {
+            self.next = BandFrame::silent(self.band.len());
+            self.find_candidates();
             self.rank_settled(0, peaks);
         }
     }
 
     /// Finds the local maxima of the current frame, now that the one behind it is known.
-    fn find_candidates(&mut self, next: &[f32]) {
-        self.mark_maxima(next);
-        let marked = self.band.clone().zip(&self.is_maximum).filter(|(_, is_maximum)| **is_maximum);
-        let found = marked.map(|(bin, _)| self.interpolate(bin, next)).collect();
-        self.candidates.push_back(found);
+    fn find_candidates(&mut self) {
+        self.mark_maxima();
+        let frame = self.found_count;
+        let place = frame % self.candidates.len();
+        let found = &mut self.candidates[place];
+        found.clear();
+        let (mut block, mut block_end) = (0, self.block_maxima.block_bins);
+        // Few marks are set: eight are passed over at a time, or the next one is jumped to.
+        let (words, []) = self.is_maximum.as_chunks::<8>() else {
+            unreachable!("the marks were filled up to eight")
+        };
+        for (first, marks) in (0..).step_by(8).zip(words) {
+            let mut marks = u64::from_le_bytes(*marks);
+            while marks != 0 {
+                let i = first + marks.trailing_zeros() as usize / 8;
+                marks &= marks - 1;
+                let bin = self.band.start + i;
+                let at = i + LOCAL_BINS;
+                let power = self.current.power[at];
+                found.bins.push(u16::try_from(bin).expect("a frame has 2049 bins"));
+                found.powers.push(power);
+                found.around.push(Around {
+                    bin_below: self.current.power[at - 1],
+                    bin_above: self.current.power[at + 1],
+                    frame_before: self.previous.power[at],
+                    frame_behind: self.next.power[at],
+                });
+                while bin >= block_end {
+                    block += 1;
+                    block_end += self.block_maxima.block_bins;
+                }
+                let block_max = self.block_maxima.at(block, frame);
+                *block_max = block_max.max(power);
+            }
+        }
+        self.found_count += 1;
     }
 
     /// Marks the bins that are stronger than all others within ±2 bins and ±1 frame. Equal
     /// neighbours occur in synthetic audio: the lower bin and the earlier frame win.
     ///
     /// All comparisons are made for all bins, without branches, so that the compiler makes them
-    /// for several bins at once: a fifth of the time that stopping at the first rival took.
-    fn mark_maxima(&mut self, next: &[f32]) {
-        fn shifted<'a>(frame: &'a [f32], band: &std::ops::Range<usize>) -> [&'a [f32]; 5] {
-            std::array::from_fn(|i| &frame[band.start + i - LOCAL_BINS..][..band.len()])
-        }
-        let [p0, p1, p2, p3, p4] = shifted(&self.previous, &self.band);
-        let [c0, c1, c2, c3, c4] = shifted(&self.current, &self.band);
-        let [n0, n1, n2, n3, n4] = shifted(next, &self.band);
+    /// for several bins at once.
+    fn mark_maxima(&mut self) {
+        let band_len = self.band.len();
+        let [c0, c1, c2, ..] = shifted(&self.current.power, band_len);
+        let before = &self.previous.local_max[..band_len];
+        let own = &self.current.local_max[..band_len];
+        let behind = &self.next.local_max[..band_len];
         let floor_power = self.floor_power;
         self.is_maximum.clear();
-        self.is_maximum.extend((0..self.band.len()).map(|i| {
+        self.is_maximum.extend((0..band_len).map(|i| {
             let power = c2[i];
-            (power > floor_power)
-                & (power > c0[i])
-                & (power > c1[i])
-                & (power >= c3[i])
-                & (power >= c4[i])
-                & (power > p0[i])
-                & (power > p1[i])
-                & (power > p2[i])
-                & (power > p3[i])
-                & (power > p4[i])
-                & (power >= n0[i])
-                & (power >= n1[i])
-                & (power >= n2[i])
-                & (power >= n3[i])
-                & (power >= n4[i])
+            u8::from(
+                (power > floor_power)
+                    & (power > c0[i])
+                    & (power > c1[i])
+                    & (power >= own[i])
+                    & (power > before[i])
+                    & (power >= behind[i]),
+            )
         }));
-    }
-
-    fn interpolate(&self, bin: usize, next: &[f32]) -> Candidate {
-        let power = self.current[bin];
-        let d_bin = vertex(self.current[bin - 1], power, self.current[bin + 1]);
-        let d_frame = vertex(self.previous[bin], power, next[bin]);
-        // Whole milliseconds apart from the fraction, which f32 would lose after hours.
-        let frame_ms = (self.frames_pushed - 1).saturating_mul(HOP_MS);
-        let level = (10.0 * power.log10() - LEVEL_FLOOR_DB) * 2.0;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "`as` from float saturates, and all values are positive"
-        )]
-        let peak = Peak {
-            time_ms: frame_ms
-                .saturating_add((FRAME_CENTRE_MS + d_frame * HOP_MS as f32).round() as u32),
-            freq: ((bin as f32 + d_bin) * FREQ_STEPS_PER_BIN as f32).round() as u16,
-            level: level.round() as u8,
-            rank: 0,
-        };
-        let bin = u16::try_from(bin).expect("a frame has 2049 bins");
-        Candidate { bin, power, peak }
+        self.is_maximum.resize(band_len.next_multiple_of(8), 0);
     }
 
     /// Ranks the frames that have `lookahead` frames of candidates behind them.
     fn rank_settled(&mut self, lookahead: usize, peaks: &mut Vec<Peak>) {
-        while self.candidates.len() > self.next_ranked + lookahead {
-            for candidate in &self.candidates[self.next_ranked] {
-                let rank = self.rank(candidate);
-                if rank <= self.rank_max {
-                    peaks.push(Peak { rank, ..candidate.peak });
-                }
+        while self.ranked_count + lookahead < self.found_count {
+            let frame = self.ranked_count;
+            self.rank_frame(frame, peaks);
+            if let Some(oldest) = frame.checked_sub(self.rank_frames) {
+                self.block_maxima.forget(oldest);
             }
-            if self.next_ranked == self.rank_frames {
-                self.candidates.pop_front();
-            } else {
-                self.next_ranked += 1;
+            self.ranked_count += 1;
+        }
+    }
+
+    /// Ranks the candidates of one frame and appends those that are kept to `peaks`.
+    fn rank_frame(&self, frame: usize, peaks: &mut Vec<Peak>) {
+        let candidates = &self.candidates[frame % self.candidates.len()];
+        let (mut block, mut block_end) = (0, self.block_maxima.block_bins);
+        // The strongest candidate that the maxima around the present block have outdone.
+        let mut outdone = 0.0;
+        for (i, (bin, power)) in candidates.bins.iter().zip(&candidates.powers).enumerate() {
+            while usize::from(*bin) >= block_end {
+                block += 1;
+                block_end += self.block_maxima.block_bins;
+                outdone = 0.0;
+            }
+            if *power <= outdone {
+                continue;
+            }
+            let around = self.block_maxima.around(block);
+            if count_stronger(around, *power) > u32::from(self.rank_max) {
+                outdone = *power;
+                continue;
+            }
+            if let Some(rank) = self.rank(frame, *bin, *power) {
+                peaks.push(candidates.interpolate(i, frame, rank));
             }
         }
     }
 
-    /// Counts the stronger peaks around; stops as soon as there are too many.
-    fn rank(&self, candidate: &Candidate) -> u8 {
-        let bins = candidate.bin.saturating_sub(self.rank_bins)
-            ..=candidate.bin.saturating_add(self.rank_bins);
-        let first = self.next_ranked.saturating_sub(self.rank_frames);
-        let last = (self.next_ranked + self.rank_frames).min(self.candidates.len() - 1);
+    /// Counts the stronger candidates around; none if there are too many.
+    fn rank(&self, frame: usize, bin: u16, power: f32) -> Option<u8> {
+        let low = bin.saturating_sub(self.rank_bins);
+        let high = bin.saturating_add(self.rank_bins);
+        let first = frame.saturating_sub(self.rank_frames);
+        let last = (frame + self.rank_frames).min(self.found_count - 1);
         let mut rank = 0;
-        for frame in self.candidates.range(first..=last) {
-            let start = frame.partition_point(|other| other.bin < *bins.start());
-            for other in frame[start..].iter().take_while(|other| other.bin <= *bins.end()) {
-                if other.power > candidate.power {
-                    rank += 1;
-                    if rank > self.rank_max {
-                        return rank;
-                    }
-                }
+        for other in first..=last {
+            let others = &self.candidates[other % self.candidates.len()];
+            let start = others.bins.partition_point(|bin| *bin < low);
+            let end = others.bins.partition_point(|bin| *bin <= high);
+            rank += count_stronger(&others.powers[start..end], power);
+            if rank > u32::from(self.rank_max) {
+                return None;
             }
         }
-        rank
+        u8::try_from(rank).ok()
     }
 }
 
@@ -255,90 +406,4 @@ fn vertex(left: f32, middle: f32, right: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::f32::consts::TAU;
-
-    use super::*;
-    use crate::params::SAMPLE_RATE_HZ;
-    use crate::spectrogram::{BIN_COUNT, Spectrogram};
-
-    fn pick(frames: &[Vec<f32>]) -> Vec<Peak> {
-        let mut picker = PeakPicker::new(&Params::default(), Role::Query);
-        let mut peaks = Vec::new();
-        frames.iter().for_each(|frame| picker.push(frame, &mut peaks));
-        picker.finish(&mut peaks);
-        peaks
-    }
-
-    fn frame(powers: &[(usize, f32)]) -> Vec<f32> {
-        let mut frame = vec![1e-12; BIN_COUNT];
-        powers.iter().for_each(|(bin, power)| frame[*bin] = *power);
-        frame
-    }
-
-    fn samples(len: usize, f: impl Fn(f32) -> f32) -> Vec<f32> {
-        (0..len).map(|n| f(n as f32 / SAMPLE_RATE_HZ as f32)).collect()
-    }
-
-    fn pick_samples(samples: &[f32]) -> Vec<Peak> {
-        let mut frames = Vec::new();
-        Spectrogram::new().push(samples, &mut |frame| frames.push(frame.to_vec()));
-        pick(&frames)
-    }
-
-    #[test]
-    fn silence_and_nothing_give_no_peaks() {
-        assert_eq!(pick(&[]), []);
-        assert_eq!(pick(&vec![vec![0.0; BIN_COUNT]; 20]), []);
-    }
-
-    #[test]
-    fn ranks_count_stronger_peaks_in_the_neighbourhood_only() {
-        let quiet = frame(&[]);
-        // 190 bins apart is outside the neighbourhood of 90, 90 is inside.
-        let frames =
-            [quiet.clone(), frame(&[(200, 0.5), (290, 0.9), (390, 0.1)]), quiet.clone(), quiet];
-        let ranks: Vec<_> = pick(&frames).iter().map(|p| (p.freq / 16, p.rank)).collect();
-        assert_eq!(ranks, [(200, 1), (290, 0), (390, 0)]);
-
-        let mut apart = vec![frame(&[]); 20];
-        apart[3] = frame(&[(200, 0.5)]);
-        apart[8] = frame(&[(200, 0.9)]);
-        apart[14] = frame(&[(200, 0.6)]);
-        let ranks: Vec<_> = pick(&apart).iter().map(|p| p.rank).collect();
-        assert_eq!(ranks, [1, 0, 0], "5 frames are inside, 6 are outside");
-    }
-
-    #[test]
-    fn equal_powers_give_one_peak() {
-        let flat = [frame(&[]), frame(&[(300, 0.5), (301, 0.5)]), frame(&[(300, 0.5)]), frame(&[])];
-        assert_eq!(pick(&flat).len(), 1);
-    }
-
-    #[test]
-    fn a_tone_burst_is_located_between_bins_and_frames() {
-        for hz in [1_000.0, 1_001.3, 2_345.6] {
-            for centre_s in [0.5_f32, 0.511, 0.52] {
-                let burst = samples(16_000, |t| {
-                    let envelope = (-((t - centre_s) / 0.05).powi(2)).exp();
-                    0.5 * envelope * (TAU * hz * t).sin()
-                });
-                let peaks = pick_samples(&burst);
-                let peak = peaks.iter().max_by_key(|p| p.level).unwrap();
-                assert!((peak.hz() - hz).abs() < 0.4, "{hz} Hz found at {}", peak.hz());
-                let error_ms = (peak.time_ms as f32 - centre_s * 1e3).abs();
-                assert!(error_ms < 3.0, "{centre_s} s found at {} ms", peak.time_ms);
-            }
-        }
-    }
-
-    #[test]
-    fn levels_are_decibels_below_full_scale() {
-        let tone = samples(16_000, |t| {
-            let envelope = (-((t - 0.5) / 0.2).powi(2)).exp();
-            0.1 * envelope * (TAU * 1_000.0 * t).sin()
-        });
-        let loudest = pick_samples(&tone).iter().map(|p| p.level_db()).fold(-200.0, f32::max);
-        assert!((loudest + 20.0).abs() < 1.5, "{loudest} dB");
-    }
-}
+mod tests;

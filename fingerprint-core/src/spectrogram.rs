@@ -18,12 +18,18 @@ use crate::params::{FRAME_LEN, HOP_LEN};
 /// Bins of a frame: [`FRAME_LEN`] / 2 + 1, from 0 Hz to half the sample rate.
 pub const BIN_COUNT: usize = FRAME_LEN / 2 + 1;
 
+/// Samples that may be held: the longer, the more rarely the rest is moved to the front, but also
+/// the more of the cache is taken.
+const PENDING_LEN_MAX: usize = 2 * FRAME_LEN;
+const _: () = assert!(PENDING_LEN_MAX >= FRAME_LEN);
+
 /// Computes frames from a stream of samples. All memory is allocated once.
 pub struct Spectrogram {
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
-    /// The last samples, fewer than [`FRAME_LEN`] between calls.
+    /// The last samples; those before `frame_start` are done with.
     pending: Vec<f32>,
+    frame_start: usize,
     input: Vec<f32>,
     spectrum: Vec<Complex32>,
     scratch: Vec<Complex32>,
@@ -32,7 +38,9 @@ pub struct Spectrogram {
 
 impl fmt::Debug for Spectrogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spectrogram").field("pending_len", &self.pending.len()).finish()
+        f.debug_struct("Spectrogram")
+            .field("pending_len", &(self.pending.len() - self.frame_start))
+            .finish()
     }
 }
 
@@ -55,7 +63,8 @@ impl Spectrogram {
             .collect();
         Self {
             window,
-            pending: Vec::with_capacity(2 * FRAME_LEN),
+            pending: Vec::with_capacity(PENDING_LEN_MAX),
+            frame_start: 0,
             input: fft.make_input_vec(),
             spectrum: fft.make_output_vec(),
             scratch: fft.make_scratch_vec(),
@@ -68,19 +77,24 @@ impl Spectrogram {
     /// power of its [`BIN_COUNT`] bins, 1.0 being a full-scale sine.
     pub fn push(&mut self, mut samples: &[f32], sink: &mut dyn FnMut(&[f32])) {
         while !samples.is_empty() {
-            let taken = samples.len().min(FRAME_LEN - self.pending.len());
+            let taken = samples.len().min(PENDING_LEN_MAX - self.pending.len());
             self.pending.extend_from_slice(&samples[..taken]);
             samples = &samples[taken..];
-            if self.pending.len() == FRAME_LEN {
+            while self.pending.len() - self.frame_start >= FRAME_LEN {
                 self.transform();
                 sink(&self.power);
-                self.pending.drain(..HOP_LEN);
+                self.frame_start += HOP_LEN;
+            }
+            if self.pending.len() == PENDING_LEN_MAX {
+                self.pending.drain(..self.frame_start);
+                self.frame_start = 0;
             }
         }
     }
 
     fn transform(&mut self) {
-        for ((x, sample), weight) in self.input.iter_mut().zip(&self.pending).zip(&self.window) {
+        let frame = &self.pending[self.frame_start..];
+        for ((x, sample), weight) in self.input.iter_mut().zip(frame).zip(&self.window) {
             *x = sample * weight;
         }
         self.fft
