@@ -567,4 +567,69 @@ mod tests {
         assert!(spans.windows(2).all(|pair| pair[1].0 < pair[0].1));
         assert_eq!(windows(&peaks[..150]).count(), 1);
     }
+
+    /// One window's alignment of a track that lies `track_ms` into it at `start_ms`.
+    fn found(start_ms: f64, track_ms: f64, score: f64) -> Found {
+        let middle_ms = start_ms + 7_500.0;
+        let mapping = Mapping {
+            query_ms: middle_ms,
+            track_ms: track_ms + 7_500.0,
+            ln_speed: 0.0,
+            ln_pitch: 0.0,
+        };
+        let segment = Segment { start_ms, end_ms: start_ms + 15_000.0 };
+        let (first, latest, segments) = (mapping, mapping, vec![segment]);
+        let alignment = Alignment { score, mapping, first, latest, segments };
+        let candidate = Candidate {
+            track_id: TrackId::new("T").unwrap(),
+            span: crate::index::Span { start: 0, len: 100_000 },
+            mapping,
+            family: Family::Unchanged,
+        };
+        Found { candidate, alignment, weight: score, alternatives: Vec::new() }
+    }
+
+    // Half a millisecond in a second is what a bad clock loses; over an hour it is two seconds.
+    #[test]
+    fn a_drifting_clock_does_not_break_a_match() {
+        let mut all = Vec::new();
+        for i in 0..480 {
+            let start_ms = f64::from(i) * 7_500.0;
+            // The first window scores best, so its mapping is the one that is reported.
+            merge(&mut all, found(start_ms, start_ms * 1.0005, 1_000.0 - f64::from(i)));
+        }
+        let [only] = &all[..] else { panic!("{} pieces", all.len()) };
+        let alignment = &only.alignment;
+        assert_eq!(alignment.segments.len(), 1);
+        let end_ms = alignment.end_ms();
+        assert!((alignment.latest.to_track_ms(end_ms) - end_ms * 1.0005).abs() < 20.0);
+        assert!((alignment.mapping.to_track_ms(0.0)).abs() < 20.0);
+    }
+
+    #[test]
+    fn a_jump_in_the_track_is_another_match_and_a_pause_is_a_gap() {
+        let mut all = vec![found(0.0, 0.0, 100.0)];
+        merge(&mut all, found(7_500.0, 40_000.0, 100.0));
+        assert_eq!(all.len(), 2);
+        merge(&mut all, found(20_000.0, 20_000.0, 100.0));
+        assert_eq!(all.len(), 2);
+        let ends: Vec<_> =
+            all[0].alignment.segments.iter().map(|s| (s.start_ms, s.end_ms)).collect();
+        assert_eq!(ends, [(0.0, 15_000.0), (20_000.0, 35_000.0)]);
+    }
+
+    #[test]
+    fn places_that_fit_the_same_stretch_are_alternatives_of_the_best() {
+        let all = distinct(vec![
+            found(0.0, 0.0, 100.0),
+            found(0.0, 30_000.0, 90.0),
+            found(0.0, 30_100.0, 85.0),
+            found(0.0, 60_000.0, 60.0),
+            found(16_000.0, 30_000.0, 50.0),
+        ]);
+        let scores: Vec<_> = all.iter().map(|found| found.alignment.score).collect();
+        assert_eq!(scores, [100.0, 50.0]);
+        let others: Vec<_> = all[0].alternatives.iter().map(|other| other.score).collect();
+        assert_eq!(others, [90.0], "a place is told once, and only if it fits nearly as well");
+    }
 }
