@@ -6,7 +6,7 @@
 
 use earmark_proto::v1;
 use fingerprint_core::index::Metadata;
-use fingerprint_core::matching::{Match, MatchStatus};
+use fingerprint_core::matching::{Alternative, Gap, Match, MatchStatus};
 use serde::Serialize;
 
 /// The answer to one file: one line of JSON.
@@ -99,6 +99,30 @@ impl AlternativeRow {
     }
 }
 
+impl From<Gap> for GapRow {
+    fn from(gap: Gap) -> Self {
+        Self::new(gap.query_start_s, gap.query_end_s)
+    }
+}
+
+impl From<v1::Gap> for GapRow {
+    fn from(gap: v1::Gap) -> Self {
+        Self::new(gap.query_start_s, gap.query_end_s)
+    }
+}
+
+impl From<Alternative> for AlternativeRow {
+    fn from(other: Alternative) -> Self {
+        Self::new(other.reference_start_s, other.reference_end_s, other.score)
+    }
+}
+
+impl From<v1::Alternative> for AlternativeRow {
+    fn from(other: v1::Alternative) -> Self {
+        Self::new(other.reference_start_s, other.reference_end_s, other.score)
+    }
+}
+
 impl Status {
     /// The text of the contract.
     pub(crate) fn as_str(self) -> &'static str {
@@ -141,16 +165,8 @@ impl From<Match> for MatchRow {
             reference_offset_s: to_milli(found.reference_offset_s),
             speed: Some(to_factor(found.speed)),
             pitch: Some(to_factor(found.pitch)),
-            gaps: found
-                .gaps
-                .iter()
-                .map(|gap| GapRow::new(gap.query_start_s, gap.query_end_s))
-                .collect(),
-            alternatives: found
-                .alternatives
-                .iter()
-                .map(|a| AlternativeRow::new(a.reference_start_s, a.reference_end_s, a.score))
-                .collect(),
+            gaps: found.gaps.into_iter().map(GapRow::from).collect(),
+            alternatives: found.alternatives.into_iter().map(AlternativeRow::from).collect(),
             file_name: attributes.remove(FILE_ATTRIBUTE),
         }
     }
@@ -176,16 +192,8 @@ impl From<v1::Match> for MatchRow {
             reference_offset_s: to_milli(found.reference_offset_s),
             speed: found.speed.map(to_factor),
             pitch: found.pitch.map(to_factor),
-            gaps: found
-                .gaps
-                .iter()
-                .map(|gap| GapRow::new(gap.query_start_s, gap.query_end_s))
-                .collect(),
-            alternatives: found
-                .alternatives
-                .iter()
-                .map(|a| AlternativeRow::new(a.reference_start_s, a.reference_end_s, a.score))
-                .collect(),
+            gaps: found.gaps.into_iter().map(GapRow::from).collect(),
+            alternatives: found.alternatives.into_iter().map(AlternativeRow::from).collect(),
             file_name: attributes.remove(FILE_ATTRIBUTE),
         }
     }

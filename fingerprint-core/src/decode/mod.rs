@@ -43,6 +43,16 @@ use sniff::{HEAD_BYTES, Kind, MATROSKA};
 use source::{Source, Stream};
 use tempfile::NamedTempFile;
 
+/// Extensions by which audio and video files are known in folders: all that the decoders read
+/// and the usual ones that ffmpeg adds. `ts` is left out: most such files are source code.
+pub const EXTENSIONS: [&str; 53] = [
+    "3g2", "3gp", "aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "asf", "au", "avi",
+    "caf", "dff", "dsf", "dts", "eac3", "f4a", "flac", "flv", "m2ts", "m4a", "m4b", "m4p", "m4r",
+    "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpc", "mpeg", "mpg", "mpga",
+    "mts", "oga", "ogg", "ogv", "opus", "snd", "spx", "tta", "vob", "wav", "wave", "webm", "wma",
+    "wv",
+];
+
 /// Where encoded audio comes from.
 pub enum Input<'a> {
     /// A file. What is no regular file (a pipe, say) is read as a stream.

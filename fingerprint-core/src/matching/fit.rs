@@ -32,8 +32,9 @@ const TEMPO_SLOPES: i16 = 5;
 const SLOPED_MAX: usize = 8;
 /// A slope must gather this many times what none gathers: it has 48 more ways to.
 const SLOPE_GAIN: f32 = 1.3;
-/// Most pairs of a candidate. Music has a few thousand; only made-up fingerprints have more.
-const PAIRS_MAX: usize = 1 << 15;
+/// Most pairs of a candidate, 330 KB. Music has one or two thousand; only made-up fingerprints have
+/// more.
+const PAIRS_MAX: usize = 1 << 13;
 /// Most query peaks that are looked at for them, for the same reason.
 const LOOKS_MAX: usize = 1 << 22;
 /// Rounds of fitting: each takes in peaks that the round before has brought within tolerance.
@@ -116,6 +117,8 @@ pub(super) fn fit<'a>(
     mapping.ln_pitch += f64::from(pitch.ln_1p());
 
     pairs.retain(|pair| is_near(pair.d_ms, pair.d_bin, pair.bin));
+    // Many fitted candidates wait for the best of them to be weighed.
+    pairs.shrink_to_fit();
     let support = pairs.iter().map(|pair| weight(pair, pair.d_ms, pair.d_bin)).sum();
     Some(Fitted { mapping, track, pairs, support })
 }

@@ -6,19 +6,10 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use fingerprint_core::decode::EXTENSIONS;
 use ignore::{DirEntry, WalkBuilder};
 
 use super::item::{Entry, Flow, Item, Visit};
-
-/// Extensions by which audio and video files are known in folders: all that the decoders read
-/// and the usual ones that ffmpeg adds. `ts` is left out: most such files are source code.
-const EXTENSIONS: [&str; 53] = [
-    "3g2", "3gp", "aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "asf", "au", "avi",
-    "caf", "dff", "dsf", "dts", "eac3", "f4a", "flac", "flv", "m2ts", "m4a", "m4b", "m4p", "m4r",
-    "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpc", "mpeg", "mpg", "mpga",
-    "mts", "oga", "ogg", "ogv", "opus", "snd", "spx", "tta", "vob", "wav", "wave", "webm", "wma",
-    "wv",
-];
 
 /// Visits the files behind `paths`, folders in the order of their names.
 pub(super) fn walk(paths: &[PathBuf], visit: Visit<'_>) -> Flow {

@@ -6,21 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use earmark_benches::Pcm;
 use earmark_benches::damage::resample;
-use fingerprint_core::decode::{DecodeOptions, Input, decode};
+use fingerprint_core::decode::{DecodeOptions, EXTENSIONS, Input, decode};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use ignore::WalkBuilder;
 
 /// Sample rate of queries in Hz, but for those of a telephone.
 pub(crate) const RATE_HZ: u32 = 44_100;
-
-/// Extensions by which audio and video files are known in folders: those of `earmark ingest`.
-const EXTENSIONS: [&str; 53] = [
-    "3g2", "3gp", "aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "asf", "au", "avi",
-    "caf", "dff", "dsf", "dts", "eac3", "f4a", "flac", "flv", "m2ts", "m4a", "m4b", "m4p", "m4r",
-    "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpc", "mpeg", "mpg", "mpga",
-    "mts", "oga", "ogg", "ogv", "opus", "snd", "spx", "tta", "vob", "wav", "wave", "webm", "wma",
-    "wv",
-];
 
 /// What a folder holds.
 #[derive(Debug, Default)]
