@@ -14,7 +14,8 @@
 
 /// What the running energies take of each audio frame: they forget in 4,096 of them, 93 ms at
 /// 44.1 kHz.
-const NEW_SHARE: f32 = 1.0 / 4096.0;
+const NEW_SHARE: f32 = 1.0 / MEMORY_LEN as f32;
+const MEMORY_LEN: u32 = 4096;
 /// The difference is taken when it carries this many times the energy of the mean (9 dB). Of 38
 /// stereo clips with one channel inverted 30 were found when it took 26 dB, which only mono
 /// recordings reach, 35 with 9 and all with 6; but with 6 a mono clip of a wide passage was lost.
@@ -31,6 +32,8 @@ const SAMPLE_MAX: f32 = 8.0;
 pub(super) struct Mixdown {
     mean_energy: f32,
     difference_energy: f32,
+    /// Audio frames seen, up to [`MEMORY_LEN`]: the first few samples decide nothing.
+    seen: u32,
     inverted: bool,
 }
 
@@ -68,7 +71,8 @@ impl Mixdown {
         self.mean_energy = self.mean_energy * (1.0 - NEW_SHARE) + mean * mean * NEW_SHARE;
         self.difference_energy =
             self.difference_energy * (1.0 - NEW_SHARE) + difference * difference * NEW_SHARE;
-        if self.difference_energy > ENERGY_MIN {
+        self.seen = (self.seen + 1).min(MEMORY_LEN);
+        if self.seen == MEMORY_LEN && self.difference_energy > ENERGY_MIN {
             let ratio = if self.inverted { UPRIGHT_BELOW } else { INVERTED_ABOVE };
             self.inverted = self.difference_energy > self.mean_energy * ratio;
         }
