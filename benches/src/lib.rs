@@ -15,6 +15,7 @@
 
 pub mod damage;
 pub mod synthetic;
+pub mod work;
 
 use std::fs;
 use std::ops::ControlFlow;

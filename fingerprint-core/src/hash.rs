@@ -3,26 +3,29 @@
 //! Position in the flow: landmarks → **keys** → postings. A [`Key`] says nothing about when the
 //! landmark sounds; it is what two recordings of the same sound have in common.
 //!
-//! # Layout (format version 1)
+//! # Layout (format version 2)
 //!
-//! Four fields, most significant first; their widths are in [`crate::params`]:
+//! Five fields, most significant first; their widths are in [`crate::params`]:
 //!
 //! ```text
-//! field  bits  meaning                                             cell
-//! zone      4  ln(f1 / 130 Hz)                                     0.35
-//! ratio    10  ln(f2 / f1), offset by 512 cells                    half a bin at the zone's centre
-//! dt        7  t2 − t1                                             8 ms
-//! cell      9  ln(f1 / 130 Hz) inside the zone                     0.001 25
+//! field    bits  meaning                                             cell
+//! zone        4  ln(f1 / 130 Hz)                                     0.35
+//! ratio      10  ln(f2 / f1), offset by 512 cells                    half a bin at the zone's centre
+//! quarter     2  ln(f1 / 130 Hz) inside the zone                     0.087 5
+//! dt          7  t2 − t1                                             8 ms
+//! cell        7  ln(f1 / 130 Hz) inside the quarter                  0.001 25
 //! ```
 //!
-//! `zone | ratio | dt` is the *bucket*, one posting list on disk; the postings of a list are
-//! sorted by `cell`. About 27.8 bits are in use: peaks are located to about a tenth of a bin and
-//! of a frame, so cells may be far finer than the spectrogram's grid.
+//! `zone | ratio | quarter | dt` is the *bucket*; the postings of a bucket are sorted by `cell`.
+//! About 27.8 bits are in use: peaks are located to about a tenth of a bin and of a frame, so cells
+//! may be far finer than the spectrogram's grid.
 //!
-//! The order is the point. The anchor's frequency comes last, so "this ratio, this dt, any
-//! anchor frequency within p" is **one contiguous read**. A plain search reads a few cells of one
-//! bucket; a pitch-shifted recording keeps ratio and dt, so its search reads more cells of the
-//! same bucket; a change of tempo reads the same cells of neighbouring buckets.
+//! The order is the point. A plain search reads a few cells of one or two neighbouring buckets. A
+//! pitch-shifted recording keeps ratio and dt, so its search reads all cells of about four buckets. A
+//! change of tempo keeps ratio and anchor, so it reads a few cells in each of some twenty
+//! neighbouring buckets, which lie side by side. A change of speed is a staircase between the two.
+//! With the anchor's frequency last as a whole, a search for tempo touched five times as many blocks
+//! of the index; with dt last, one for pitch would.
 //!
 //! Logarithms are taken once per frequency, in whole millionths ([`ln_freq`]); all cells follow by
 //! integer arithmetic, so that a key never depends on the machine's rounding.
@@ -39,23 +42,24 @@ use crate::params::{
 const ZONE_COUNT: usize = 12;
 const RATIO_BITS: u32 = 10;
 const RATIO_BIAS: i32 = 1 << (RATIO_BITS - 1);
+const QUARTER_BITS: u32 = 2;
 const DT_BITS: u32 = 7;
 
 /// Number of buckets: every [`Key::bucket`] is below it.
-pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + DT_BITS);
+pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + QUARTER_BITS + DT_BITS);
 
 /// Number of cells in a bucket: every [`Key::cell`] is below it.
-pub const CELL_COUNT: u16 = 280;
+pub const CELL_COUNT: u16 = 70;
 
-const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + DT_BITS));
-const _: () = assert!(KEY_ZONE_HEIGHT == CELL_COUNT as i32 * KEY_CELL_HEIGHT);
+const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + QUARTER_BITS + DT_BITS));
+const _: () = assert!(KEY_ZONE_HEIGHT == (CELL_COUNT as i32 * KEY_CELL_HEIGHT) << QUARTER_BITS);
 
 /// The hash of a landmark; its order is the order of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Zone of the anchor's frequency, frequency ratio and time difference.
+    /// Zone of the anchor's frequency, frequency ratio, quarter of the zone and time difference.
     pub bucket: u32,
-    /// Cell of the anchor's frequency inside its zone, below [`CELL_COUNT`].
+    /// Cell of the anchor's frequency inside its quarter, below [`CELL_COUNT`].
     pub cell: u16,
 }
 
@@ -135,16 +139,15 @@ pub fn key(anchor_freq: u16, target_freq: u16, dt_ms: u32) -> Option<Key> {
     let anchor = ln_freq(anchor_freq);
     let zone = zone_of(anchor)?;
     let ratio = (ln_freq(target_freq) - anchor).div_euclid(ratio_cell_width(zone));
-    let bucket = bucket(zone, ratio, dt_ms / KEY_DT_CELL_MS)?;
-    Some(Key { bucket, cell: cell_of(anchor - zone_start(zone)) })
+    let (quarter, cell) = quarter_of(cell_of(anchor - zone_start(zone)));
+    Some(Key { bucket: bucket(zone, ratio, quarter, dt_ms / KEY_DT_CELL_MS)?, cell })
 }
 
 /// Appends the key ranges in which a search for that landmark, changed as `family` allows, has to
 /// look. `ranges` is not cleared.
 ///
-/// Unchanged needs usually two ranges and at most sixteen. A change of pitch keeps ratio and dt,
-/// so it reads more cells of the same buckets. A change of tempo reads the same cells of
-/// neighbouring buckets. A change of speed ties the two together: each dt of the track fixes the
+/// Unchanged needs usually three ranges. A change of pitch keeps ratio and dt, so it reads all cells
+/// of some buckets. A change of tempo reads the same cells of neighbouring buckets. A change of speed ties the two together: each dt of the track fixes the
 /// factor, and so the anchor's frequency.
 pub fn probe(
     family: Family,
@@ -220,8 +223,21 @@ pub fn ln_tempos(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
 /// cell.
 #[must_use]
 pub fn ln_anchor(key: Key) -> i32 {
-    let zone = (key.bucket >> (RATIO_BITS + DT_BITS)) as usize;
-    zone_start(zone) + i32::from(key.cell) * KEY_CELL_HEIGHT + KEY_CELL_HEIGHT / 2
+    let zone = (key.bucket >> (RATIO_BITS + QUARTER_BITS + DT_BITS)) as usize;
+    let quarter = key.bucket >> DT_BITS & ((1 << QUARTER_BITS) - 1);
+    let cell = quarter.cast_signed() * i32::from(CELL_COUNT) + i32::from(key.cell);
+    zone_start(zone) + cell * KEY_CELL_HEIGHT + KEY_CELL_HEIGHT / 2
+}
+
+/// Number of slots: every [`slot_of`] is below it.
+pub const SLOT_COUNT: u32 = BUCKET_COUNT >> QUARTER_BITS;
+
+/// The slot of a bucket: that of all four quarters of a zone. What is counted by slot takes a quarter
+/// of the memory.
+#[must_use]
+pub fn slot_of(bucket: u32) -> u32 {
+    let dt = bucket & ((1 << DT_BITS) - 1);
+    bucket >> (QUARTER_BITS + DT_BITS) << DT_BITS | dt
 }
 
 /// Appends the ranges of all buckets that hold this ratio, these time differences and anchors in
@@ -239,14 +255,18 @@ fn push_ranges(
         if high < start || low >= start + KEY_ZONE_HEIGHT {
             continue;
         }
-        let cells =
-            cell_of((low - start).max(0))..=cell_of((high - start).min(KEY_ZONE_HEIGHT - 1));
+        let first = quarter_of(cell_of((low - start).max(0)));
+        let last = quarter_of(cell_of((high - start).min(KEY_ZONE_HEIGHT - 1)));
         let width = ratio_cell_width(zone);
         let edge = width * ratio_edge_percent / 100;
         for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
-            for dt_cell in dt_cells.clone() {
-                if let Some(bucket) = bucket(zone, ratio_cell, dt_cell) {
-                    ranges.push(KeyRange { bucket, cells: cells.clone() });
+            for quarter in first.0..=last.0 {
+                let low = if quarter == first.0 { first.1 } else { 0 };
+                let high = if quarter == last.0 { last.1 } else { CELL_COUNT - 1 };
+                for dt_cell in dt_cells.clone() {
+                    if let Some(bucket) = bucket(zone, ratio_cell, quarter, dt_cell) {
+                        ranges.push(KeyRange { bucket, cells: low..=high });
+                    }
                 }
             }
         }
@@ -260,6 +280,11 @@ fn zone_of(ln_freq: i32) -> Option<usize> {
 
 fn zone_start(zone: usize) -> i32 {
     i32::try_from(zone).expect("zones are few") * KEY_ZONE_HEIGHT
+}
+
+/// Quarter of a cell of a zone, and its cell there.
+fn quarter_of(cell: u16) -> (u32, u16) {
+    (u32::from(cell / CELL_COUNT), cell % CELL_COUNT)
 }
 
 /// Cell of an offset from the start of a zone, which must lie inside the zone.
@@ -279,10 +304,11 @@ fn ratio_cell_width(zone: usize) -> i32 {
     WIDTHS[zone]
 }
 
-fn bucket(zone: usize, ratio_cell: i32, dt_cell: u32) -> Option<u32> {
+fn bucket(zone: usize, ratio_cell: i32, quarter: u32, dt_cell: u32) -> Option<u32> {
     let ratio = u32::try_from(ratio_cell + RATIO_BIAS).ok().filter(|r| *r < 1 << RATIO_BITS)?;
     let zone = u32::try_from(zone).expect("zones are few");
-    (dt_cell < 1 << DT_BITS).then_some((zone << RATIO_BITS | ratio) << DT_BITS | dt_cell)
+    let shelf = (zone << RATIO_BITS | ratio) << QUARTER_BITS | quarter;
+    (dt_cell < 1 << DT_BITS).then_some(shelf << DT_BITS | dt_cell)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "logarithms of audible frequencies are small")]
@@ -303,11 +329,13 @@ mod tests {
 
     /// Pins the layout: a change here makes every stored index unreadable and needs a new version.
     #[test]
-    fn keys_of_format_version_1() {
+    fn keys_of_format_version_2() {
         let zone_0 = key(steps(150.0), steps(250.0), 96).unwrap();
-        assert_eq!(zone_0, Key { bucket: (512 + 40) << 7 | 12, cell: 113 });
+        assert_eq!(zone_0, Key { bucket: ((512 + 40) << 2 | 1) << 7 | 12, cell: 113 - 70 });
         let zone_6 = key(steps(1_200.0), steps(1_100.0), 807).unwrap();
-        assert_eq!(zone_6, Key { bucket: (6 << 10 | (512 - 57)) << 7 | 100, cell: 98 });
+        assert_eq!(zone_6, Key { bucket: ((6 << 10 | (512 - 57)) << 2 | 1) << 7 | 100, cell: 28 });
+        assert_eq!(slot_of(zone_6.bucket), (6 << 10 | (512 - 57)) << 7 | 100);
+        assert!(slot_of(BUCKET_COUNT - 1) == SLOT_COUNT - 1);
     }
 
     #[test]

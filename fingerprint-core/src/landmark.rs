@@ -59,7 +59,8 @@ pub fn reference_landmarks(
         targets.extend(zone);
         // Strongest first; among equals the earlier and lower, so that the choice is one.
         targets.sort_unstable_by(|a, b| b.level.cmp(&a.level).then(a.cmp(b)));
-        let keys = targets.iter().filter_map(|t| hash_pair(anchor, *t)).take(fan_out);
+        let own = fan_out.saturating_sub(usize::from(anchor.rank)).max(1);
+        let keys = targets.iter().filter_map(|t| hash_pair(anchor, *t)).take(own);
         landmarks.extend(keys.map(|key| Landmark { key, anchor_ms: anchor.time_ms }));
     });
     landmarks

@@ -1,7 +1,7 @@
 //! The index in memory: the obvious implementation, kept as test oracle and bench baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
@@ -81,18 +81,14 @@ impl State {
             }
             Ok::<_, IndexError>(())
         })?;
-        self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.as_ref().into()));
+        self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.into()));
         Ok(Added { change, duplicate_of })
     }
 }
 
 impl Index for MemoryIndex {
     fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError> {
-        let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
-        ids.sort_unstable();
-        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(IndexError::RepeatedId { id: pair[0].clone() });
-        }
+        write::refuse_repeated_ids(tracks)?;
         let mut state = self.write();
         // Work on a copy: a batch is stored as a whole or not at all.
         let mut next = state.clone();
@@ -147,10 +143,11 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
+    fn peaks(&self, span_start: u32, window: Range<u32>) -> Result<Option<Vec<Peak>>, IndexError> {
         let state = self.read();
         let found = state.tracks.values().find(|(record, _)| record.span.start == span_start);
-        Ok(found.map(|(_, peaks)| Arc::clone(peaks)))
+        let in_window = |peak: &&Peak| window.contains(&peak.time_ms);
+        Ok(found.map(|(_, peaks)| peaks.iter().filter(in_window).copied().collect()))
     }
 
     fn timeline(&self) -> Arc<Timeline> {

@@ -14,21 +14,28 @@
 //! Two implementations answer through one trait: [`RocksIndex`] keeps everything on disk,
 //! [`MemoryIndex`] is the test oracle and the baseline of the benches.
 
+mod bits;
+mod block;
+mod buffer;
 mod error;
 mod memory;
-mod posting;
 mod rocks;
+mod segment;
+mod stored_peaks;
+mod timeline;
+mod varint;
 mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 pub use error::IndexError;
 pub use memory::MemoryIndex;
 pub use rocks::{FORMAT_VERSION, RocksIndex};
 use serde::{Deserialize, Serialize};
+pub use timeline::Timeline;
 
 use crate::fingerprint::Fingerprint;
 use crate::hash::KeyRange;
@@ -136,16 +143,6 @@ pub struct Span {
     pub len: u32,
 }
 
-/// The live tracks, in the order of the timeline: the resident table that turns positions into
-/// tracks. A snapshot; later changes make a new one.
-#[derive(Debug, Clone, Default)]
-pub struct Timeline {
-    /// Ascending by `span.start`, never overlapping.
-    entries: Vec<(Span, TrackId)>,
-    /// Steps of all spans together.
-    step_count: u64,
-}
-
 /// Sizes of an index.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct IndexStats {
@@ -213,7 +210,7 @@ pub trait Index: Send + Sync + fmt::Debug {
 
     /// Reads the postings of many key ranges in one call, so that a store far away needs few
     /// round trips. `ranges` must be ascending. `visit` is called once for each range that is not
-    /// empty, in order, with the range's place in `ranges` and its postings, ascending; postings
+    /// empty, in order, with the range's place in `ranges` and its postings in any order; postings
     /// of removed tracks may be among them. `Break` ends the reading.
     ///
     /// # Errors
@@ -225,13 +222,13 @@ pub trait Index: Send + Sync + fmt::Debug {
         visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError>;
 
-    /// The peaks of the track that starts at `span_start`, ascending in time; `None` if it has
-    /// been removed meanwhile.
+    /// The peaks of the track that starts at `span_start` whose times, in milliseconds, lie in
+    /// `window`, ascending in time; `None` if the track has been removed meanwhile.
     ///
     /// # Errors
     ///
     /// [`IndexError::Storage`] or [`IndexError::Corrupt`].
-    fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError>;
+    fn peaks(&self, span_start: u32, window: Range<u32>) -> Result<Option<Vec<Peak>>, IndexError>;
 
     /// The live tracks by position. Take it *before* reading postings: a track that is added in
     /// between is then not seen at all instead of in part.
@@ -243,60 +240,6 @@ pub trait Index: Send + Sync + fmt::Debug {
     ///
     /// [`IndexError::Storage`].
     fn stats(&self) -> Result<IndexStats, IndexError>;
-}
-
-impl Timeline {
-    /// Sorts `entries` by position.
-    ///
-    /// # Errors
-    ///
-    /// [`IndexError::Corrupt`] if two spans overlap or one is empty.
-    pub fn new(mut entries: Vec<(Span, TrackId)>) -> Result<Self, IndexError> {
-        entries.sort_unstable();
-        for (span, id) in &entries {
-            if span.len == 0 || span.start.checked_add(span.len).is_none() {
-                return Err(IndexError::Corrupt { what: format!("span of track {id} is invalid") });
-            }
-        }
-        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0.end() > pair[1].0.start) {
-            let what = format!("spans of tracks {} and {} overlap", pair[0].1, pair[1].1);
-            return Err(IndexError::Corrupt { what });
-        }
-        let step_count = entries.iter().map(|(span, _)| u64::from(span.len)).sum();
-        Ok(Self { entries, step_count })
-    }
-
-    /// The live track at `position`, if any.
-    #[must_use]
-    pub fn locate(&self, position: u32) -> Option<(Span, &TrackId)> {
-        let after = self.entries.partition_point(|(span, _)| span.start <= position);
-        let (span, id) = self.entries.get(after.checked_sub(1)?)?;
-        (position < span.end()).then_some((*span, id))
-    }
-
-    /// All live tracks in the order of the timeline.
-    #[must_use]
-    pub fn entries(&self) -> &[(Span, TrackId)] {
-        &self.entries
-    }
-
-    /// Length of the live tracks together, in seconds, to about [`POSITION_MS`] a track.
-    #[must_use]
-    pub fn duration_s(&self) -> f64 {
-        self.step_count as f64 * f64::from(POSITION_MS) / 1e3
-    }
-
-    /// Live tracks.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// True if no track is live.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 impl TrackRecord {

@@ -1,98 +1,139 @@
 //! The index on disk: the only module that touches RocksDB.
 //!
-//! # Column families (format version 1)
+//! # Column families (format version 2)
 //!
 //! ```text
 //! meta            "format" → u32, "params" → u64, "next" → u32 (next free position), big-endian;
-//!                 "lens" → lengths of the posting lists (below), may be missing
+//!                 "lens" → lengths of the posting lists (below)
 //! tracks          track id → TrackRecord as JSON
 //! content         content hash (32 bytes) | track id → (empty)
-//! constellations  span start u32 → the track's peaks (crate::constellation)
-//! postings        bucket u32 → row (index/posting.rs), combined by a merge operator
+//! constellations  span start u32 → the track's peaks (index/stored_peaks.rs)
+//! segments        segment u32 → directory of the segment (index/segment.rs)
+//! blocks          segment u32 | block u32 → block of the segment (index/block.rs)
 //! ```
 //!
 //! Keys are big-endian, so that RocksDB's order by bytes is the order of numbers.
 //!
+//! # Writing
+//!
 //! A change is one write batch with a synced log: a track is there whole or not at all, and what
-//! is acknowledged survives a crash. Only the postings of new tracks are written before it, part
-//! by part, because those of a day would need hundreds of megabytes at once; nobody can see them
-//! until the batch says which track lies at their positions.
+//! is acknowledged survives a crash. Its postings follow from its peaks, so they are not part of
+//! the batch: they are gathered in memory (`index/buffer.rs`), and when they are four million they
+//! become a segment (`rocks/segments.rs`). Opening makes those anew that had not become one.
+//!
+//! Segments are written as files of their own and taken over by RocksDB in one step; what counts is
+//! the row in `segments`. Each stretch of the timeline belongs to one segment, so nothing is ever
+//! rewritten but by a merge of neighbouring ones, in the background, four of about one size at a
+//! time. A merge leaves out the postings of removed tracks, which nobody could see before either:
+//! their positions belong to no track.
 //!
 //! # Memory
 //!
-//! At most about 650 MiB, however large the index, apart from the table of tracks: 256 MiB of
-//! RocksDB's blocks, 256 MiB of decoded posting lists (`rocks/shelves.rs`), 64 MiB of
-//! constellations, 64 MiB of changes that are not in files yet, and 6 MiB of lengths.
+//! 512 MiB of blocks of postings, 64 MiB of RocksDB's own, 64 MiB of changes that are not in files yet, two buffers of 32 to
+//! 64 MiB, 12 MiB of lengths; and for each 100,000 tracks about 13 MiB of directories, 10 MiB of
+//! tracks and 30 MiB of RocksDB's own indexes.
 //!
-//! # The lengths of the posting lists (format version 1)
+//! # The lengths of the posting lists (format version 2)
 //!
 //! ```text
-//! position  u32, big-endian: the postings of tracks that begin before it are counted
-//! lengths   until the digest, of each bucket that is not empty, ascending: buckets left out
-//!           since the one before (varint), postings (varint); varints as in index/posting.rs
+//! position  u32, big-endian: end of the last segment
+//! lengths   until the digest, of each slot (rocks/lens.rs) that is not empty, ascending: slots left
+//!           out since the one before (varint), postings in all segments (varint); varints are LEB128
 //! digest    32 bytes, BLAKE3 of all the bytes before
 //! ```
-//!
-//! A copy of a resident table, there only to open faster: whatever is wrong with it, the table is
-//! made anew from the rows (`rocks/lens.rs`). Releases that do not know it leave it as it is; its
-//! position tells what they have added.
 
 mod change;
 mod lens;
+mod merge;
 mod options;
 mod read;
-mod shelves;
+mod segments;
 
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
 use change::Pending;
-use dashmap::DashMap;
 use lens::BucketLens;
+use read::BlockCache;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode, Options,
     WriteBatch, WriteOptions,
 };
+use segments::{Segment, Store};
 
-use shelves::{Limits, Shelves};
-
-use super::{Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord};
-use crate::constellation;
+use super::buffer::Buffer;
+use super::{
+    Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, stored_peaks,
+    write,
+};
 use crate::hash::KeyRange;
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
 
 /// Version of everything that is stored.
-pub const FORMAT_VERSION: u32 = 1;
-const CACHE_BYTES: usize = 256 << 20;
-/// Peaks of constellations read lately that are kept in memory: 64 MiB.
-const CACHED_PEAKS_MAX: usize = 8 << 20;
+pub const FORMAT_VERSION: u32 = 2;
+/// For everything but blocks of postings.
+const CACHE_BYTES: usize = 64 << 20;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
 const CONSTELLATIONS: &str = "constellations";
-const POSTINGS: &str = "postings";
-const PARTS: [&str; 5] = [META, TRACKS, CONTENT, CONSTELLATIONS, POSTINGS];
+const SEGMENTS: &str = "segments";
+const BLOCKS: &str = "blocks";
+const PARTS: [&str; 6] = [META, TRACKS, CONTENT, CONSTELLATIONS, SEGMENTS, BLOCKS];
+/// Folder in that of the index for files that RocksDB has not taken over yet.
+const INCOMING: &str = "incoming";
+
+/// When postings become a segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Postings that are gathered in memory.
+    pub(super) buffer_postings: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Some 18 hours of music, 32 MiB.
+        Self { buffer_postings: 4 << 20 }
+    }
+}
 
 /// An index in a folder.
 #[derive(Debug)]
 pub struct RocksIndex {
+    inner: Arc<Inner>,
+    /// Threads that write or merge segments.
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads of an index share.
+#[derive(Debug)]
+struct Inner {
     db: DB,
+    path: PathBuf,
     params: Params,
+    limits: Limits,
     /// Next free position; held while writing, so that there is one writer at a time.
     next_position: Mutex<u32>,
     live: RwLock<Live>,
+    /// Where postings are, as readers see it.
+    store: RwLock<Arc<Store>>,
     lens: BucketLens,
-    /// Position up to which the stored copy of `lens` counts; changed by the writer only.
-    lens_saved_at: AtomicU32,
-    shelves: Shelves,
-    /// Constellations by span start: the passes and windows of a search ask for the same ones.
-    constellations: DashMap<u32, Arc<[Peak]>>,
-    /// Peaks in `constellations`, about.
-    cached_peaks: AtomicUsize,
+    /// Blocks read lately.
+    blocks: BlockCache,
+    next_segment: AtomicU32,
+    /// Held while the frozen buffer becomes a segment.
+    flushing: Mutex<()>,
+    /// Held while segments are merged.
+    merging: Mutex<()>,
+    /// Segments that were merged into others and may still be read.
+    retired: Mutex<Vec<Arc<Segment>>>,
+    /// The index is being closed: merges end early.
+    is_closing: AtomicBool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -107,6 +148,11 @@ fn storage(action: &'static str) -> impl Fn(rocksdb::Error) -> IndexError {
 
 fn corrupt(what: impl Into<String>) -> IndexError {
     IndexError::Corrupt { what: what.into() }
+}
+
+/// What a panic of another thread leaves behind is whole: all state is replaced in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RocksIndex {
@@ -138,54 +184,124 @@ impl RocksIndex {
         params: &Params,
         limits: Limits,
     ) -> Result<Self, IndexError> {
-        if !path.join("CURRENT").exists() && holds_other_files(path) {
+        if path.join("CURRENT").exists() {
+            check_format(path)?;
+        } else if holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let families =
             PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
-        let db =
-            DB::open_cf_descriptors(&options::database(), path, families).map_err(|source| {
-                if is_locked(&source) {
-                    IndexError::InUse { path: path.to_owned() }
-                } else {
-                    storage("open the index")(source)
-                }
-            })?;
-        let mut index = Self {
+        let db = DB::open_cf_descriptors(&options::database(), path, families)
+            .map_err(|source| open_error(path, source))?;
+        let mut inner = Inner {
             db,
+            path: path.to_owned(),
             params: *params,
+            limits,
             next_position: Mutex::new(0),
             live: RwLock::default(),
+            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
             lens: BucketLens::new(),
-            lens_saved_at: AtomicU32::new(0),
-            shelves: Shelves::new(limits),
-            constellations: DashMap::new(),
-            cached_peaks: AtomicUsize::new(0),
+            blocks: read::new_cache(),
+            next_segment: AtomicU32::new(0),
+            flushing: Mutex::new(()),
+            merging: Mutex::new(()),
+            retired: Mutex::default(),
+            is_closing: AtomicBool::new(false),
         };
-        index.check_meta()?;
-        let next_position = index.load_tracks()?;
-        index.load_lens(next_position)?;
-        Ok(index)
+        inner.check_meta()?;
+        inner.load_tracks()?;
+        inner.load_segments()?;
+        Ok(Self { inner: Arc::new(inner), workers: Mutex::default() })
     }
 
-    /// Rewrites the postings compactly and empties the log. Worth its time at the end of a bulk
-    /// ingest: rows are then read in one piece. Loses nothing if it is interrupted.
+    /// Writes everything that is in memory only to files, so that opening has nothing to make
+    /// anew. Worth its time at the end of an ingest. Nothing is lost without it.
     ///
     /// # Errors
     ///
     /// [`IndexError::Storage`].
-    pub fn compact(&self) -> Result<(), IndexError> {
-        let next = self.next_position.lock().unwrap_or_else(PoisonError::into_inner);
-        self.save_lens(*next)?;
-        drop(next);
+    pub fn flush(&self) -> Result<(), IndexError> {
+        let inner = &self.inner;
+        let next = lock(&inner.next_position);
+        inner.freeze(*next)?;
+        inner.flush_frozen()?;
         for part in PARTS {
-            self.db.flush_cf(self.family(part)).map_err(storage("flush the index"))?;
-            self.db.compact_range_cf(self.family(part), None::<&[u8]>, None::<&[u8]>);
+            inner.db.flush_cf(inner.family(part)).map_err(storage("flush the index"))?;
+        }
+        drop(next);
+        self.merge_in_background();
+        Ok(())
+    }
+
+    /// Merges all postings into one segment, without those of removed tracks, and empties the log.
+    /// Takes about a minute for each 1,000 hours of audio, while which the index can be used. Loses
+    /// nothing if it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Storage`] or [`IndexError::Corrupt`].
+    pub fn compact(&self) -> Result<(), IndexError> {
+        self.flush()?;
+        let inner = &self.inner;
+        inner.merge_all()?;
+        for part in PARTS.into_iter().filter(|part| *part != BLOCKS) {
+            inner.db.flush_cf(inner.family(part)).map_err(storage("flush the index"))?;
+            inner.db.compact_range_cf(inner.family(part), None::<&[u8]>, None::<&[u8]>);
         }
         Ok(())
     }
 
+    /// Makes room for the postings of the next tracks. Waits only if those before the last ones
+    /// are not in a segment yet.
+    fn make_room(&self, next: u32) -> Result<(), IndexError> {
+        let inner = &self.inner;
+        if inner.store().active.len() < inner.limits.buffer_postings {
+            return Ok(());
+        }
+        inner.freeze(next)?;
+        let worker = Arc::clone(inner);
+        self.spawn(move || {
+            // If it fails, the next writer tries again and is told.
+            if worker.flush_frozen().is_ok() {
+                worker.merge_what_is_due();
+            }
+        });
+        Ok(())
+    }
+
+    fn merge_in_background(&self) {
+        let worker = Arc::clone(&self.inner);
+        if worker.merge_due().is_some() {
+            self.spawn(move || worker.merge_what_is_due());
+        }
+    }
+
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let mut workers = lock(&self.workers);
+        workers.retain(|worker| !worker.is_finished());
+        let spawned = std::thread::Builder::new().name("earmark-segments".to_owned()).spawn(work);
+        // Without a thread the work is done by the next writer, or when the index is opened again.
+        workers.extend(spawned.ok());
+    }
+}
+
+impl Drop for RocksIndex {
+    fn drop(&mut self) {
+        self.inner.is_closing.store(true, Ordering::Relaxed);
+        for worker in lock(&self.workers).drain(..) {
+            // A panic there has been reported already and has harmed nothing here.
+            let _ = worker.join();
+        }
+        let next = *lock(&self.inner.next_position);
+        // What cannot be written now is made anew when the index is opened.
+        let _ = self.inner.freeze(next).and_then(|()| self.inner.flush_frozen());
+        self.inner.sweep();
+    }
+}
+
+impl Inner {
     fn family(&self, part: &'static str) -> &ColumnFamily {
         self.db.cf_handle(part).expect("all column families are made when the index is opened")
     }
@@ -193,10 +309,7 @@ impl RocksIndex {
     fn get_meta<const N: usize>(&self, key: &str) -> Result<Option<[u8; N]>, IndexError> {
         let value =
             self.db.get_cf(self.family(META), key).map_err(storage("read the index header"))?;
-        let array = |bytes: Vec<u8>| {
-            bytes.try_into().map_err(|_| corrupt(format!("header field {key} has a wrong length")))
-        };
-        value.map(array).transpose()
+        value.map(|bytes| header_field(key, &bytes)).transpose()
     }
 
     fn check_meta(&mut self) -> Result<(), IndexError> {
@@ -221,8 +334,8 @@ impl RocksIndex {
         Ok(())
     }
 
-    /// Makes the resident table from the stored tracks. Returns the next free position.
-    fn load_tracks(&mut self) -> Result<u32, IndexError> {
+    /// Makes the resident table from the stored tracks.
+    fn load_tracks(&mut self) -> Result<(), IndexError> {
         let stats = IndexStats {
             format_version: FORMAT_VERSION,
             params_digest: self.params.digest(),
@@ -241,13 +354,22 @@ impl RocksIndex {
         let end = live.timeline.entries().last().map_or(0, |(span, _)| span.end());
         let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(end);
-        let next_position = *next;
         *self.live.get_mut().unwrap_or_else(PoisonError::into_inner) = live;
-        Ok(next_position)
+        Ok(())
     }
 
     fn live(&self) -> Live {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces what readers see.
+    fn change_store(&self, change: impl FnOnce(&Store) -> Store) {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        *store = Arc::new(change(&store));
     }
 
     fn commit(&self, batch: WriteBatch) -> Result<(), IndexError> {
@@ -255,53 +377,11 @@ impl RocksIndex {
         durable.set_sync(true);
         self.db.write_opt(batch, &durable).map_err(storage("write to the index"))
     }
-}
-
-impl Index for RocksIndex {
-    fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError> {
-        let mut next = self.next_position.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
-        ids.sort_unstable();
-        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(IndexError::RepeatedId { id: pair[0].clone() });
-        }
-        self.save_lens_if_old(*next)?;
-        self.add_distinct(tracks, &mut next)
-    }
-
-    fn remove(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
-        let _writer = self.next_position.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = self.track(id)? else { return Ok(None) };
-        let mut batch = WriteBatch::default();
-        let mut pending = Pending::default();
-        self.remove_into(record.clone(), &mut pending, &mut batch)?;
-        self.commit(batch)?;
-        self.publish(&pending)?;
-        Ok(Some(record))
-    }
 
     fn track(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
         let key = id.as_str().as_bytes();
         let value = self.db.get_cf(self.family(TRACKS), key).map_err(storage("read a track"))?;
         value.map(|value| parse_record(key, &value)).transpose()
-    }
-
-    fn tracks(
-        &self,
-        after: Option<&TrackId>,
-        limit: usize,
-    ) -> Result<Vec<TrackRecord>, IndexError> {
-        let from = after.map_or(IteratorMode::Start, |id| {
-            IteratorMode::From(id.as_str().as_bytes(), Direction::Forward)
-        });
-        let skip = |key: &[u8]| after.is_some_and(|id| id.as_str().as_bytes() == key);
-        self.db
-            .iterator_cf(self.family(TRACKS), from)
-            .map(|item| item.map_err(storage("list the tracks")))
-            .filter(|item| !item.as_ref().is_ok_and(|(key, _)| skip(key)))
-            .take(limit)
-            .map(|item| item.and_then(|(key, value)| parse_record(&key, &value)))
-            .collect()
     }
 
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
@@ -316,8 +396,69 @@ impl Index for RocksIndex {
         Ok(ids)
     }
 
+    fn peaks(&self, span_start: u32, window: Range<u32>) -> Result<Option<Vec<Peak>>, IndexError> {
+        let value = self
+            .db
+            .get_pinned_cf(self.family(CONSTELLATIONS), span_start.to_be_bytes())
+            .map_err(storage("read the peaks of a track"))?;
+        let Some(bytes) = value else { return Ok(None) };
+        let peaks = stored_peaks::decode(&bytes, window);
+        peaks.map(Some).ok_or_else(|| {
+            corrupt(format!("the peaks of the track at position {span_start} are damaged"))
+        })
+    }
+}
+
+impl Index for RocksIndex {
+    fn add(&self, tracks: &[NewTrack]) -> Result<Vec<Added>, IndexError> {
+        let mut next = lock(&self.inner.next_position);
+        write::refuse_repeated_ids(tracks)?;
+        self.make_room(*next)?;
+        self.inner.add_distinct(tracks, &mut next)
+    }
+
+    fn remove(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
+        let inner = &self.inner;
+        let _writer = lock(&inner.next_position);
+        let Some(record) = inner.track(id)? else { return Ok(None) };
+        let mut batch = WriteBatch::default();
+        let mut pending = Pending::default();
+        inner.remove_into(record.clone(), &mut pending, &mut batch);
+        inner.commit(batch)?;
+        inner.publish(&pending)?;
+        Ok(Some(record))
+    }
+
+    fn track(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
+        self.inner.track(id)
+    }
+
+    fn tracks(
+        &self,
+        after: Option<&TrackId>,
+        limit: usize,
+    ) -> Result<Vec<TrackRecord>, IndexError> {
+        let from = after.map_or(IteratorMode::Start, |id| {
+            IteratorMode::From(id.as_str().as_bytes(), Direction::Forward)
+        });
+        let skip = |key: &[u8]| after.is_some_and(|id| id.as_str().as_bytes() == key);
+        let inner = &self.inner;
+        inner
+            .db
+            .iterator_cf(inner.family(TRACKS), from)
+            .map(|item| item.map_err(storage("list the tracks")))
+            .filter(|item| !item.as_ref().is_ok_and(|(key, _)| skip(key)))
+            .take(limit)
+            .map(|item| item.and_then(|(key, value)| parse_record(&key, &value)))
+            .collect()
+    }
+
+    fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
+        self.inner.tracks_with_content(hash)
+    }
+
     fn bucket_len(&self, bucket: u32) -> u32 {
-        self.lens.get(bucket)
+        self.inner.lens.get(bucket)
     }
 
     fn read_postings(
@@ -325,38 +466,22 @@ impl Index for RocksIndex {
         ranges: &[KeyRange],
         visit: &mut dyn FnMut(usize, &[Posting]) -> ControlFlow<()>,
     ) -> Result<(), IndexError> {
-        self.read_ranges(ranges, visit)
+        self.inner.read_ranges(ranges, visit)
     }
 
-    fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
-        if let Some(peaks) = self.constellations.get(&span_start) {
-            return Ok(Some(Arc::clone(&peaks)));
-        }
-        let value = self
-            .db
-            .get_pinned_cf(self.family(CONSTELLATIONS), span_start.to_be_bytes())
-            .map_err(storage("read a constellation"))?;
-        let Some(bytes) = value else { return Ok(None) };
-        let peaks: Arc<[Peak]> = constellation::decode(&bytes)
-            .map_err(|error| corrupt(format!("the {error} (position {span_start})")))?
-            .into();
-        // Forgetting all at once is rare and needs no list of what was used when.
-        if self.cached_peaks.fetch_add(peaks.len(), Ordering::Relaxed) > CACHED_PEAKS_MAX {
-            self.constellations.clear();
-            self.cached_peaks.store(peaks.len(), Ordering::Relaxed);
-        }
-        self.constellations.insert(span_start, Arc::clone(&peaks));
-        Ok(Some(peaks))
+    fn peaks(&self, span_start: u32, window: Range<u32>) -> Result<Option<Vec<Peak>>, IndexError> {
+        self.inner.peaks(span_start, window)
     }
 
     fn timeline(&self) -> Arc<Timeline> {
-        self.live().timeline
+        self.inner.live().timeline
     }
 
     fn stats(&self) -> Result<IndexStats, IndexError> {
-        let mut stats = self.live().stats;
+        let inner = &self.inner;
+        let mut stats = inner.live().stats;
         for part in PARTS {
-            let size = |property| self.db.property_int_value_cf(self.family(part), property);
+            let size = |property| inner.db.property_int_value_cf(inner.family(part), property);
             let files =
                 size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
             let memory =
@@ -364,6 +489,42 @@ impl Index for RocksIndex {
             stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
         }
         Ok(stats)
+    }
+}
+
+/// Refuses an index of another format, whose column families RocksDB could not open with ours.
+fn check_format(path: &Path) -> Result<(), IndexError> {
+    let mut families =
+        DB::list_cf(&Options::default(), path).map_err(|source| open_error(path, source))?;
+    families.retain(|family| family != "default");
+    families.sort_unstable();
+    let mut ours = PARTS;
+    ours.sort_unstable();
+    // None at all is what a crash has left of a creation.
+    if families.is_empty() || families.iter().all(|family| ours.contains(&family.as_str())) {
+        return Ok(());
+    }
+    if !families.iter().any(|family| family == META) {
+        return Err(IndexError::NotAnIndex { path: path.to_owned() });
+    }
+    let db = DB::open_cf_for_read_only(&Options::default(), path, [META], false)
+        .map_err(|source| open_error(path, source))?;
+    let meta = db.cf_handle(META).ok_or_else(|| corrupt("it has no header"))?;
+    let format = db.get_cf(meta, "format").map_err(storage("read the index header"))?;
+    let format = format.ok_or_else(|| corrupt("its header has no format version"))?;
+    let actual = u32::from_be_bytes(header_field("format", &format)?);
+    Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual })
+}
+
+fn header_field<const N: usize>(key: &str, bytes: &[u8]) -> Result<[u8; N], IndexError> {
+    bytes.try_into().map_err(|_| corrupt(format!("header field {key} has a wrong length")))
+}
+
+fn open_error(path: &Path, source: rocksdb::Error) -> IndexError {
+    if is_locked(&source) {
+        IndexError::InUse { path: path.to_owned() }
+    } else {
+        storage("open the index")(source)
     }
 }
 

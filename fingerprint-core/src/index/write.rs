@@ -1,9 +1,8 @@
 //! What adding and removing mean, once for both implementations.
 
-use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{IndexError, NewTrack, POSITION_MS, Posting, Span, TrackRecord};
+use super::{IndexError, NewTrack, POSITION_MS, Posting, Span, TrackRecord, stored_peaks};
 use crate::landmark::{Landmark, reference_landmarks};
 use crate::params::Params;
 use crate::peaks::Peak;
@@ -13,20 +12,30 @@ use crate::peaks::Peak;
 const PART_STEPS: u32 = 1 << 14;
 
 /// What is stored for one track besides its postings.
-pub(super) struct Entry<'a> {
+pub(super) struct Entry {
     /// Without the number of postings, which is known when they have been made.
     pub(super) record: TrackRecord,
-    /// Those of the fingerprint up to [`Params::reference_rank_max`].
-    pub(super) peaks: Cow<'a, [Peak]>,
+    /// Those of the fingerprint up to [`Params::reference_rank_max`], as they are stored.
+    pub(super) peaks: Vec<Peak>,
 }
 
-/// The peaks of a fingerprint that an index keeps: all of one that was made for a track.
-fn reference_peaks<'a>(peaks: &'a [Peak], params: &Params) -> Cow<'a, [Peak]> {
-    let is_kept = |peak: &&Peak| peak.rank <= params.reference_rank_max;
-    if peaks.iter().all(|peak| is_kept(&peak)) {
-        return Cow::Borrowed(peaks);
+/// The peaks of a fingerprint that an index keeps, as coarse as it keeps them.
+fn reference_peaks(peaks: &[Peak], params: &Params) -> Vec<Peak> {
+    let kept = peaks.iter().filter(|peak| peak.rank <= params.reference_rank_max);
+    let mut peaks: Vec<_> = kept.map(|peak| stored_peaks::coarse(*peak)).collect();
+    peaks.sort_unstable();
+    peaks.dedup();
+    peaks
+}
+
+/// Refuses a batch that names a track twice.
+pub(super) fn refuse_repeated_ids(tracks: &[NewTrack]) -> Result<(), IndexError> {
+    let mut ids: Vec<_> = tracks.iter().map(|track| &track.id).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(IndexError::RepeatedId { id: pair[0].clone() }),
+        None => Ok(()),
     }
-    Cow::Owned(peaks.iter().filter(is_kept).copied().collect())
 }
 
 /// Calls `visit` with the postings of a constellation at `span`, part by part, each sorted by
@@ -57,20 +66,16 @@ pub(super) fn for_each_part<E>(
 }
 
 /// Lays `track` out on the timeline from `start` on.
-pub(super) fn lay_out<'a>(
-    track: &'a NewTrack,
-    start: u32,
-    params: &Params,
-) -> Result<Entry<'a>, IndexError> {
+pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<Entry, IndexError> {
     let fingerprint = &track.fingerprint;
+    let peaks = reference_peaks(&fingerprint.peaks, params);
     // Positions are never given out twice, so a track gets no more than its peaks need, whatever
     // duration it claims.
-    let last_ms = fingerprint.peaks.last().map_or(0, |peak| peak.time_ms);
+    let last_ms = peaks.last().map_or(0, |peak| peak.time_ms);
     let len = last_ms / POSITION_MS + 1;
     let hours = f64::from(start) * f64::from(POSITION_MS) / 3.6e6;
     start.checked_add(len).ok_or(IndexError::Full { hours })?;
     let span = Span { start, len };
-    let peaks = reference_peaks(&fingerprint.peaks, params);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let record = TrackRecord {

@@ -8,6 +8,8 @@
 //! may be of changed tempo as well: its histogram has the slope as a second dimension (a Hough
 //! transform), which is how both changes at once are found without a pass of their own.
 
+use std::ops::Range;
+
 use super::mapping::{Mapping, narrow};
 use super::query_peaks::{FRAME_MS, QueryPeaks, TIME_TOLERANCE_MS, freq_tolerance, level_db};
 use super::votes::Candidate;
@@ -79,7 +81,7 @@ pub(super) struct Pair {
 pub(super) struct Fitted<'a> {
     /// Where the track lies in the query.
     pub(super) mapping: Mapping,
-    /// The peaks of the track that may fall into the query.
+    /// The peaks of the track in its [`window`].
     pub(super) track: &'a [Peak],
     /// Pairs within the tolerance.
     pub(super) pairs: Vec<Pair>,
@@ -87,7 +89,7 @@ pub(super) struct Fitted<'a> {
     pub(super) support: f32,
 }
 
-/// Fits `candidate`, the `rank`th of its pass, to the peaks of its `track`, ascending in time. Speed
+/// Fits `candidate`, the `rank`th of its pass, to the peaks of its track in its [`window`]. Speed
 /// and pitch of an unchanged candidate are one and stay so: the small error of a fit would grow to
 /// seconds over a long query. `None` if no peak of the track falls into the query.
 pub(super) fn fit<'a>(
@@ -102,7 +104,9 @@ pub(super) fn fit<'a>(
         Family::Tempo => TEMPO_SLOPES,
         _ => 0,
     };
-    let track = part_in_query(query, track, candidate.mapping, slopes)?;
+    if track.is_empty() {
+        return None;
+    }
     let mut pairs = collect(query, track, candidate.mapping, is_changed, slopes);
     let mut mapping = candidate.mapping;
     let (offset_ms, slope) = find_offset(&pairs, slopes);
@@ -123,22 +127,26 @@ pub(super) fn fit<'a>(
     Some(Fitted { mapping, track, pairs, support })
 }
 
-/// The peaks of the track that fitting may bring into the query.
-fn part_in_query<'a>(
-    query: &QueryPeaks,
-    track: &'a [Peak],
-    mapping: Mapping,
-    slopes: i16,
-) -> Option<&'a [Peak]> {
-    let (from, to) = query.span_ms?;
+/// The milliseconds of the track that fitting may bring into the query.
+pub(super) fn window(query: &QueryPeaks, candidate: &Candidate) -> Range<u32> {
+    let Some((from, to)) = query.span_ms else { return 0..0 };
     let (from, to) = (f64::from(from), f64::from(to));
+    let slopes = match candidate.family {
+        Family::Pitch => SLOPES,
+        Family::Tempo => TEMPO_SLOPES,
+        Family::Unchanged | Family::Speed => 0,
+    };
     let stretch = f64::from(SPEED_FIT_MAX + f32::from(slopes) * SLOPE_STEP);
     let margin_ms = f64::from(OFFSET_REACH_MS) + stretch * (to - from);
-    let low = mapping.to_track_ms(from) - margin_ms;
-    let high = mapping.to_track_ms(to) + margin_ms;
-    let start = track.partition_point(|p| f64::from(p.time_ms) < low);
-    let end = track.partition_point(|p| f64::from(p.time_ms) <= high);
-    track.get(start..end).filter(|part| !part.is_empty())
+    let low = candidate.mapping.to_track_ms(from) - margin_ms;
+    let high = candidate.mapping.to_track_ms(to) + margin_ms;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` from float saturates: a window may reach beyond both ends of the track"
+    )]
+    let window = low.ceil() as u32..(high.floor() as u32).saturating_add(1);
+    window
 }
 
 /// All pairs that the search for the offset, the slope and the fit could bring within tolerance.
@@ -359,9 +367,13 @@ mod tests {
 
     #[test]
     fn nothing_in_common_in_time_is_no_candidate() {
-        let query = random_peaks(10, 4);
         let far = candidate(Mapping { track_ms: 1e6, ..true_mapping(0.0, 0.0) }, Family::Unchanged);
-        assert!(fit(&QueryPeaks::new(&query), &random_peaks(10, 5), &far, 0).is_none());
-        assert!(fit(&QueryPeaks::new(&[]), &random_peaks(10, 5), &far, 0).is_none());
+        for query in [random_peaks(10, 4), Vec::new()] {
+            let query = QueryPeaks::new(&query);
+            let mut track = random_peaks(10, 5);
+            let window = window(&query, &far);
+            track.retain(|peak| window.contains(&peak.time_ms));
+            assert!(fit(&query, &track, &far, 0).is_none());
+        }
     }
 }

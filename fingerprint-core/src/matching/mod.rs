@@ -339,7 +339,8 @@ impl Search<'_> {
         let mut tracks = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             self.check_cancelled()?;
-            if let Some(track) = self.index.constellation(candidate.span.start)? {
+            let window = fit::window(query, &candidate);
+            if let Some(track) = self.index.peaks(candidate.span.start, window)? {
                 tracks.push((candidate, track));
             }
         }

@@ -47,12 +47,12 @@ const LENGTH_MIN_S: f64 = 1.0;
 /// game music beside other tracks of the same game it was one in ten.
 const RELATED_SHARE: f64 = 2.1e-3;
 /// Nats in which shared material becomes rarer by e.
-const RELATED_FOLD: f64 = 17.0;
-/// Score, in nats, at which half of 3,660 answers were right, foreign queries of the same albums
-/// among them.
-const EVEN_SCORE: f64 = 42.0;
+const RELATED_FOLD: f64 = 15.2;
+/// Score, in nats, at which half of the answers to queries of three draws were right, foreign ones of
+/// the same albums among them.
+const EVEN_SCORE: f64 = 37.0;
 /// Nats over which that share falls and rises by e.
-const EVEN_FOLD: f64 = 11.0;
+const EVEN_FOLD: f64 = 9.5;
 /// Confidence never exceeds one minus this: no more was measured.
 const DOUBT_MIN: f64 = 1e-6;
 

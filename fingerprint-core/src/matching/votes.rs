@@ -17,7 +17,7 @@
 //! Offset histogram: A. Wang, ISMIR 2003, section 2.3. The weight is ours (measured: +0.6 points
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
-use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
 use super::mapping::Mapping;
@@ -32,8 +32,8 @@ use crate::units::TrackId;
 const RUNG: i32 = 10_000;
 /// The same for tempo, of which a vote says less.
 const TEMPO_RUNG: i32 = 20_000;
-/// Most votes of a pass, which bounds its memory to about 200 MiB while they are sorted.
-const VOTES_MAX: usize = 1 << 22;
+/// Most postings of a pass, which bounds its memory to 32 MiB for them and as much to count votes.
+const HITS_MAX: usize = 1 << 22;
 /// Postings that the search for unchanged recordings may read in a window, about.
 const UNCHANGED_POSTINGS_MAX: f64 = 1e6;
 /// The same for each pass for changed ones: this many, and a share of all postings, because true
@@ -48,7 +48,7 @@ const POSTINGS_PER_S: f64 = 56.0;
 /// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
 /// have more, whose probes would fill the memory.
 const PAIRS_MAX: usize = 20_000;
-/// Votes from which on lonely ones are left out: fewer are sorted in a millisecond.
+/// Postings from which on lonely votes are left out: fewer are sorted in a millisecond.
 const LONELY_FROM: usize = 1 << 14;
 /// Diagonals in a coarse cell: half a second.
 const CELL_BINS: u64 = 4;
@@ -122,10 +122,8 @@ pub(super) fn find_candidates(
 ) -> Result<Vec<Candidate>, IndexError> {
     let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
-    let mut votes = collect_votes(index, timeline, peaks, middle_ms, family, params)?;
-    if family != Family::Unchanged {
-        drop_lonely(&mut votes);
-    }
+    let hits = read_hits(index, timeline, peaks, family, params)?;
+    let votes = supported_votes(&hits, middle_ms, family);
     let mut candidates: Vec<Candidate> = Vec::new();
     for peaked in maxima(votes) {
         if candidates.len() >= candidates_max {
@@ -175,7 +173,7 @@ struct Read(u64);
 
 impl Read {
     const PAIR_BITS: u32 = 15;
-    const CELL_BITS: u32 = 9;
+    const CELL_BITS: u32 = 7;
     const CELL_MASK: u64 = (1 << Self::CELL_BITS) - 1;
 
     fn new(range: &KeyRange, pair: usize) -> Self {
@@ -193,7 +191,8 @@ impl Read {
         let key = self.0 >> Self::PAIR_BITS;
         let start = (key >> Self::CELL_BITS & Self::CELL_MASK) as u16;
         let end = (key & Self::CELL_MASK) as u16;
-        KeyRange { bucket: (key >> (2 * Self::CELL_BITS)) as u32, cells: start..=end }
+        let bucket = u32::try_from(key >> (2 * Self::CELL_BITS)).unwrap_or(u32::MAX);
+        KeyRange { bucket, cells: start..=end }
     }
 }
 
@@ -257,36 +256,122 @@ fn postings_max(timeline: &Timeline, family: Family) -> f64 {
     }
 }
 
-fn collect_votes(
+/// The postings that a pass has read. A third of the memory of votes, most of which would be made in
+/// vain.
+#[derive(Debug, Default)]
+struct Hits {
+    postings: Vec<Posting>,
+    runs: Vec<Run>,
+}
+
+/// The postings of one range.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    probe: Probe,
+    bucket: u32,
+    /// Place behind the last in [`Hits::postings`].
+    end: usize,
+}
+
+fn read_hits(
     index: &dyn Index,
     timeline: &Timeline,
     peaks: &[Peak],
-    middle_ms: u32,
     family: Family,
     params: &Params,
-) -> Result<Vec<Vote>, IndexError> {
-    let tolerance = Tolerance::of(family);
+) -> Result<Hits, IndexError> {
     let (ranges, probes) = plan_reads(index, timeline, peaks, family, params);
-    let mut votes = Vec::new();
+    let mut hits = Hits::default();
     index.read_postings(&ranges, &mut |i, postings| {
+        hits.postings.extend_from_slice(postings);
+        let end = hits.postings.len();
+        hits.runs.push(Run { probe: probes[i], bucket: ranges[i].bucket, end });
+        if end < HITS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(hits)
+}
+
+/// Calls `visit` with every vote of the hits.
+#[inline]
+fn for_each_vote(hits: &Hits, middle_ms: u32, family: Family, mut visit: impl FnMut(Vote)) {
+    let tolerance = Tolerance::of(family);
+    let mut start = 0;
+    for Run { probe, bucket, end } in &hits.runs {
+        let postings = &hits.postings[start..*end];
+        start = *end;
         let weight = 4.0 / (1.0 + postings.len() as f32).sqrt();
-        let (probe, bucket) = (probes[i], ranges[i].bucket);
         let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
-        for posting in postings {
-            let (rungs, ln_change) = rungs(family, bucket, *posting, probe, &tolerance);
-            for rung in rungs {
-                let steps = steps_from_middle(family, rung, from_middle_ms);
-                let bin = vote_bin(rung, i64::from(posting.position) - steps);
-                let ln_change = ln_change as f32;
-                votes.push(Vote { bin, weight, ln_change, position: posting.position });
+        let mut vote = |rung: i32, steps: i64, ln_change: i32, position: u32| {
+            let bin = vote_bin(rung, i64::from(position) - steps);
+            visit(Vote { bin, weight, ln_change: ln_change as f32, position });
+        };
+        match family {
+            Family::Unchanged => {
+                let steps = steps_from_middle(family, 0, from_middle_ms);
+                postings.iter().for_each(|posting| vote(0, steps, 0, posting.position));
             }
-            if votes.len() >= VOTES_MAX {
-                return ControlFlow::Break(());
+            Family::Tempo => {
+                // The bucket says all that is known of the change.
+                let [low, high] = hash::ln_tempos(*bucket, probe.dt_ms, &tolerance);
+                let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
+                let ln_change = low.midpoint(high);
+                for rung in nearest(low)..=nearest(high) {
+                    let steps = steps_from_middle(family, rung, from_middle_ms);
+                    postings.iter().for_each(|p| vote(rung, steps, ln_change, p.position));
+                }
+            }
+            Family::Pitch | Family::Speed => {
+                let ln_anchor = hash::ln_freq(probe.anchor_freq);
+                let steps_of = |rung| {
+                    [rung, rung + 1].map(|rung| steps_from_middle(family, rung, from_middle_ms))
+                };
+                // Neighbouring postings are mostly of one rung.
+                let (mut rung, mut steps) = (0, steps_of(0));
+                for posting in postings {
+                    let key = Key { bucket: *bucket, cell: posting.cell };
+                    let ln_change = ln_anchor - hash::ln_anchor(key);
+                    let below = ln_change.div_euclid(RUNG);
+                    if below != rung {
+                        (rung, steps) = (below, steps_of(below));
+                    }
+                    vote(rung, steps[0], ln_change, posting.position);
+                    vote(rung + 1, steps[1], ln_change, posting.position);
+                }
             }
         }
-        ControlFlow::Continue(())
-    })?;
-    Ok(votes)
+    }
+}
+
+/// The votes of the hits, without most of those that no other supports, if they are many.
+///
+/// Nearly all votes of a pass are chance ones with a bin to themselves. Counting them in coarse
+/// cells, which may collide, costs a tenth of sorting them; three together are the least that can
+/// make a candidate among so many.
+fn supported_votes(hits: &Hits, middle_ms: u32, family: Family) -> Vec<Vote> {
+    const SUPPORT_MIN: u8 = 3;
+    let mut votes = Vec::new();
+    if hits.postings.len() < LONELY_FROM {
+        for_each_vote(hits, middle_ms, family, |vote| votes.push(vote));
+        return votes;
+    }
+    let bits = (8 * hits.postings.len()).next_power_of_two().trailing_zeros();
+    let mut counts = vec![0_u8; 1 << bits];
+    // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
+    #[expect(clippy::cast_possible_truncation, reason = "the hash has as many bits as the table")]
+    let place = |cell: u64| (cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize;
+    for_each_vote(hits, middle_ms, family, |vote| {
+        let count = &mut counts[place(vote.bin / CELL_BINS)];
+        *count = count.saturating_add(1);
+    });
+    for_each_vote(hits, middle_ms, family, |vote| {
+        // True votes of two neighbouring bins may lie in two cells.
+        let cell = vote.bin / CELL_BINS;
+        let nearer = if vote.bin % CELL_BINS < CELL_BINS / 2 { cell - 1 } else { cell + 1 };
+        if counts[place(cell)].saturating_add(counts[place(nearer)]) >= SUPPORT_MIN {
+            votes.push(vote);
+        }
+    });
+    votes
 }
 
 /// Steps of the timeline from the middle of the query to a moment of it, rounded down: the track
@@ -308,57 +393,6 @@ fn steps_from_middle(family: Family, rung: i32, from_middle_ms: f64) -> i64 {
     let whole_ms = ms as i64;
     // Rounded down by hand: the function for it is a call on processors of the common baseline.
     (whole_ms - i64::from(whole_ms as f64 > ms)).div_euclid(i64::from(POSITION_MS))
-}
-
-/// The rungs on which a posting votes, and the change it speaks for.
-fn rungs(
-    family: Family,
-    bucket: u32,
-    posting: Posting,
-    probe: Probe,
-    tolerance: &Tolerance,
-) -> (RangeInclusive<i32>, i32) {
-    match family {
-        Family::Unchanged => (0..=0, 0),
-        Family::Pitch | Family::Speed => {
-            let key = Key { bucket, cell: posting.cell };
-            let ln_change = hash::ln_freq(probe.anchor_freq) - hash::ln_anchor(key);
-            let below = ln_change.div_euclid(RUNG);
-            (below..=below + 1, ln_change)
-        }
-        Family::Tempo => {
-            let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, tolerance);
-            let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
-            (nearest(low)..=nearest(high), low.midpoint(high))
-        }
-    }
-}
-
-/// Leaves out most votes that no other supports, if they are many.
-///
-/// Nearly all votes of a pass for changed recordings are chance ones with a bin to themselves.
-/// Counting votes in coarse cells, which may collide, costs a tenth of sorting them; three
-/// together are the least that can make a candidate among so many.
-fn drop_lonely(votes: &mut Vec<Vote>) {
-    const SUPPORT_MIN: u8 = 3;
-    if votes.len() < LONELY_FROM {
-        return;
-    }
-    let bits = (4 * votes.len()).next_power_of_two().trailing_zeros();
-    let mut counts = vec![0_u8; 1 << bits];
-    // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
-    #[expect(clippy::cast_possible_truncation, reason = "the hash has as many bits as the table")]
-    let place = |cell: u64| (cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize;
-    for vote in votes.iter() {
-        let count = &mut counts[place(vote.bin / CELL_BINS)];
-        *count = count.saturating_add(1);
-    }
-    votes.retain(|vote| {
-        // True votes of two neighbouring bins may lie in two cells.
-        let cell = vote.bin / CELL_BINS;
-        let nearer = if vote.bin % CELL_BINS < CELL_BINS / 2 { cell - 1 } else { cell + 1 };
-        counts[place(cell)].saturating_add(counts[place(nearer)]) >= SUPPORT_MIN
-    });
 }
 
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
@@ -432,20 +466,26 @@ mod tests {
     #[test]
     fn lonely_votes_change_no_candidate_that_has_support() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut votes: Vec<_> = (0..100_000)
-            .map(|_| vote(rng.i32(-14..=14), rng.i64(0..40_000_000), 2.0 + rng.f32()))
-            .collect();
-        for diagonal in [39_999, 40_000, 40_003, 40_004] {
+        let probe = Probe { anchor_ms: 5_000, anchor_freq: 4_000, dt_ms: 300 };
+        let key = hash::key(4_100, 4_300, 300).unwrap();
+        let posting = |position| Posting { cell: key.cell, position };
+        let mut postings: Vec<_> = (0..100_000).map(|_| posting(rng.u32(0..400_000_000))).collect();
+        for position in [399_990_000, 400_000_000, 400_030_003, 400_040_002] {
             // Supported by three votes in two neighbouring bins, wherever cells begin.
-            votes.extend([0, 0, 1].map(|step| vote(3, diagonal * 100 + step, 2.0)));
+            postings.extend([0, 0, 1].map(|step| posting(position + step)));
         }
-        let best = |votes| places(votes).into_iter().take(4).collect::<Vec<_>>();
-        let before = votes.len();
-        drop_lonely(&mut votes);
-        assert!(votes.len() < before / 10, "{} of {before}", votes.len());
-        let mut sorted = best(votes);
-        sorted.sort_unstable();
-        assert_eq!(sorted, [3_999_900, 4_000_000, 4_000_300, 4_000_400]);
+        let runs = vec![Run { probe, bucket: key.bucket, end: postings.len() }];
+        let hits = Hits { postings, runs };
+        let mut all = Vec::new();
+        for_each_vote(&hits, 5_000, Family::Pitch, |vote| all.push(vote));
+        assert_eq!(all.len(), 2 * hits.postings.len());
+        let supported = supported_votes(&hits, 5_000, Family::Pitch);
+        assert!(supported.len() < all.len() / 10, "{} of {}", supported.len(), all.len());
+        let best =
+            |votes| places(votes).into_iter().take(8).collect::<std::collections::BTreeSet<_>>();
+        let expected = [399_990_000, 400_000_000, 400_030_003, 400_040_002];
+        assert_eq!(best(supported), expected.into());
+        assert_eq!(best(all), expected.into());
     }
 
     #[test]

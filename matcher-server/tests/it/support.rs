@@ -320,8 +320,12 @@ impl Index for GatedIndex {
         self.inner.read_postings(ranges, visit)
     }
 
-    fn constellation(&self, span_start: u32) -> Result<Option<Arc<[Peak]>>, IndexError> {
-        self.inner.constellation(span_start)
+    fn peaks(
+        &self,
+        span_start: u32,
+        window: std::ops::Range<u32>,
+    ) -> Result<Option<Vec<Peak>>, IndexError> {
+        self.inner.peaks(span_start, window)
     }
 
     fn stats(&self) -> Result<IndexStats, IndexError> {

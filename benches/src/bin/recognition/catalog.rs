@@ -15,7 +15,7 @@ use fingerprint_core::units::{ContentHash, TrackId};
 
 use crate::args::Cli;
 use crate::audio::{self, Found};
-use crate::work::{Progress, in_order, tell};
+use earmark_benches::work::{Progress, in_order, tell};
 
 /// Tracks that are added at a time; each batch is one synced write.
 const BATCH_LEN: usize = 32;

@@ -18,7 +18,6 @@ mod plan;
 mod report;
 mod run;
 mod score;
-mod work;
 
 use std::fs;
 use std::io::{self, Write};
@@ -36,7 +35,7 @@ use crate::ffmpeg::Ffmpeg;
 use crate::plan::Counts;
 use crate::report::Results;
 use crate::run::Bench;
-use crate::work::tell;
+use earmark_benches::work::tell;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {

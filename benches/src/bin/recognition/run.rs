@@ -20,7 +20,7 @@ use crate::catalog::Catalog;
 use crate::condition::{Carrier, Change};
 use crate::ffmpeg::Ffmpeg;
 use crate::plan::{Plan, Query, draw_offset, taken_s};
-use crate::work::{Progress, in_order, tell};
+use earmark_benches::work::{Progress, in_order, tell};
 
 /// Seconds that are cut more than needed: filters and changes of tempo lose some at the end.
 const SPARE_S: f64 = 0.5;

@@ -1,88 +1,51 @@
 //! Adding, replacing and removing: what each writes, in which order, and when readers see it.
 
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
 
 use rocksdb::WriteBatch;
 
-use super::{CONSTELLATIONS, CONTENT, META, POSTINGS, RocksIndex, TRACKS, content_key, storage};
-use crate::constellation;
-use crate::index::posting::Row;
+use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
+use crate::index::buffer::Buffer;
 use crate::index::write::{self, Entry};
-use crate::index::{Added, Change, Index, IndexError, NewTrack, Span, Timeline, TrackRecord};
-use crate::peaks::Peak;
+use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};
 
-impl RocksIndex {
-    /// Adds what removes `record` to `batch`.
+impl Inner {
+    /// Adds what removes `record` to `batch`. Its postings then belong to no track, and a merge
+    /// leaves them out some time.
     pub(super) fn remove_into(
         &self,
         record: TrackRecord,
         pending: &mut Pending,
         batch: &mut WriteBatch,
-    ) -> Result<(), IndexError> {
-        let span = record.span;
-        // Its landmarks follow from its stored peaks, so removal needs no audio. A track whose peaks
-        // are lost or damaged is removed all the same: its postings then stay, unseen.
-        match self.constellation(span.start) {
-            Ok(peaks) => self.drop_postings(&peaks.unwrap_or_default(), span, pending, batch)?,
-            Err(IndexError::Corrupt { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        batch.delete_cf(self.family(CONSTELLATIONS), span.start.to_be_bytes());
+    ) {
+        batch.delete_cf(self.family(CONSTELLATIONS), record.span.start.to_be_bytes());
         batch.delete_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id));
         batch.delete_cf(self.family(TRACKS), record.id.as_str());
         pending.removed.push(record);
-        Ok(())
     }
 
-    fn drop_postings(
-        &self,
-        peaks: &[Peak],
-        span: Span,
-        pending: &mut Pending,
-        batch: &mut WriteBatch,
-    ) -> Result<(), IndexError> {
-        let drop = Row { drops: vec![span], ..Row::default() }.encode();
-        let mut buckets = Vec::new();
-        write::for_each_part(peaks, span, &self.params, |postings| {
-            buckets.extend(postings.iter().map(|(bucket, _)| *bucket));
-            Ok::<_, IndexError>(())
-        })?;
-        buckets.sort_unstable();
-        for list in buckets.chunk_by(|a, b| a == b) {
-            batch.merge_cf(self.family(POSTINGS), list[0].to_be_bytes(), &drop);
-            pending.dropped.push((list[0], u32::try_from(list.len()).unwrap_or(u32::MAX)));
-        }
-        Ok(())
-    }
-
-    /// Writes the postings of a new track ahead of its record, a part of the track at a time.
+    /// Adds the postings of a new track to the buffer, a part of the track at a time.
     ///
     /// Nobody sees them: their positions belong to no track until the record is committed. If that
-    /// never happens, they stay invisible, because the first thing that is written is that their
-    /// positions have been given out. The log keeps the order of writes, so the synced write of
-    /// the record makes these durable too.
-    fn write_postings(&self, entry: &mut Entry<'_>) -> Result<(), IndexError> {
-        let span = entry.record.span;
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(META), "next", span.end().to_be_bytes());
-        write::for_each_part(&entry.peaks, span, &self.params, |postings| {
-            entry.record.count_postings(postings.len());
-            for list in postings.chunk_by(|a, b| a.0 == b.0) {
-                self.lens.count(list[0].0, u32::try_from(list.len()).unwrap_or(u32::MAX));
-                let postings = list.iter().map(|(_, posting)| *posting).collect();
-                let row = Row { postings, ..Row::default() }.encode();
-                batch.merge_cf(self.family(POSTINGS), list[0].0.to_be_bytes(), row);
-            }
-            self.db.write(std::mem::take(&mut batch)).map_err(storage("write postings"))?;
-            self.shelves.add(postings);
-            Ok(())
-        })
+    /// never happens, they are left out when the buffer becomes a segment.
+    fn buffer_postings(&self, entry: &mut Entry, buffer: &Buffer) {
+        let done =
+            write::for_each_part(&entry.peaks, entry.record.span, &self.params, |postings| {
+                entry.record.count_postings(postings.len());
+                self.lens.count_all(postings);
+                buffer.add(postings);
+                Ok::<_, Infallible>(())
+            });
+        match done {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
     }
 
-    fn put_entry(&self, entry: &Entry<'_>, batch: &mut WriteBatch) -> Result<(), IndexError> {
+    fn put_entry(&self, entry: &Entry, batch: &mut WriteBatch) -> Result<(), IndexError> {
         let record = &entry.record;
-        let mut peaks = Vec::new();
-        constellation::encode(&entry.peaks, &mut peaks);
+        let peaks = stored_peaks::encode(&entry.peaks);
         batch.put_cf(self.family(CONSTELLATIONS), record.span.start.to_be_bytes(), peaks);
         batch.put_cf(self.family(CONTENT), content_key(&record.content_hash, &record.id), []);
         batch.put_cf(self.family(META), "next", record.span.end().to_be_bytes());
@@ -128,13 +91,13 @@ impl RocksIndex {
                 };
                 return Ok(Added { change, duplicate_of });
             }
-            self.remove_into(old, pending, batch)?;
+            self.remove_into(old, pending, batch);
             change = Change::Replaced;
         }
         let mut entry = write::lay_out(track, *next, &self.params)?;
         // Given out whether or not the batch succeeds.
         *next = entry.record.span.end();
-        self.write_postings(&mut entry)?;
+        self.buffer_postings(&mut entry, &self.store().active);
         self.put_entry(&entry, batch)?;
         pending.added.push(entry.record);
         Ok(Added { change, duplicate_of })
@@ -159,7 +122,7 @@ impl RocksIndex {
         Ok(added)
     }
 
-    /// Makes a written change visible to readers. Costs a copy of the table for each batch.
+    /// Makes a written change visible to readers.
     pub(super) fn publish(&self, pending: &Pending) -> Result<(), IndexError> {
         if pending.added.is_empty() && pending.removed.is_empty() {
             return Ok(());
@@ -167,20 +130,11 @@ impl RocksIndex {
         let mut live = self.live();
         let mut gone: Vec<Span> = pending.removed.iter().map(|record| record.span).collect();
         gone.sort_unstable();
-        let mut entries = live.timeline.entries().to_vec();
-        entries.retain(|(span, _)| !gone.contains(span));
-        entries.extend(pending.added.iter().map(|record| (record.span, record.id.clone())));
-        live.timeline = Arc::new(Timeline::new(entries)?);
-        for span in &gone {
-            self.constellations.remove(&span.start);
-        }
+        let added = pending.added.iter().map(|record| (record.span, record.id.clone()));
+        live.timeline = Arc::new(live.timeline.changed(&gone, added)?);
         pending.removed.iter().for_each(|record| live.stats.uncount(record));
         pending.added.iter().for_each(|record| live.stats.count(record));
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
-        for (bucket, count) in &pending.dropped {
-            self.lens.uncount(*bucket, *count);
-        }
-        self.shelves.remove(pending.dropped.iter().map(|(bucket, _)| *bucket), &gone);
         Ok(())
     }
 }
@@ -190,6 +144,4 @@ impl RocksIndex {
 pub(super) struct Pending {
     pub(super) added: Vec<TrackRecord>,
     pub(super) removed: Vec<TrackRecord>,
-    /// Buckets with postings of removed tracks, and how many.
-    pub(super) dropped: Vec<(u32, u32)>,
 }

@@ -1,205 +1,227 @@
-//! How many postings each bucket holds: the resident table, its stored copy, and what is done
-//! where the copy does not fit.
+//! How many postings each bucket holds, about: the resident table, and its stored copy.
 //!
-//! Counting all rows takes 0.1 to 0.2 s for 11.7 hours of music, by proportion 1 to 2 minutes for
-//! 100,000 tracks. A stored copy makes that needless: opening reads the copy (2 ms) and counts only
-//! the tracks that were added after it, from their constellations. The copy is written again after
-//! every [`SAVE_STEPS`] of new audio and by [`RocksIndex::compact`]. It is never trusted blindly:
-//! if it is damaged, ahead of the index or does not agree with the postings of the live tracks, all
-//! rows are counted.
+//! The four buckets that differ in their quarter only are one *slot* and counted together: a table
+//! for each of them would take 50 MiB.
+//!
+//! The copy counts what is in segments. It is written together with every change of them, so it is
+//! right whenever it can be read; should it be damaged, all blocks are counted anew.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rocksdb::WriteBatch;
-
-use super::{CONSTELLATIONS, META, POSTINGS, RocksIndex, corrupt, storage};
-use crate::constellation;
-use crate::hash::BUCKET_COUNT;
-use crate::index::posting::{count_postings, read_varint, write_varint};
-use crate::index::{IndexError, POSITION_MS, Span, write};
+use super::segments::{Segment, block_key, parse_block_key};
+use super::{BLOCKS, Inner, META, lock, storage};
+use crate::hash::{SLOT_COUNT, slot_of};
+use crate::index::block::Block;
+use crate::index::varint::{read_varint, write_varint};
+use crate::index::{IndexError, Posting};
 
 /// Where the copy lies among the header fields.
-const KEY: &str = "lens";
-/// New audio after which the copy is written again, in steps of the timeline: 12 hours. The copy
-/// has 0.8 MB where these have 28 MB, and counting them when the index is opened takes 0.9 s.
-const SAVE_STEPS: u32 = 12 * 3_600_000 / POSITION_MS;
-/// The table may count this many times the postings of the live tracks, in percent, before it is
-/// made anew: removals after the last copy are forgotten by a restart.
-const EXCESS_PERCENT_MAX: u64 = 125;
-/// Counting a track from its peaks takes this many times as long as counting its rows (measured:
-/// 0.9 s against 0.1 to 0.2 s for 11.7 hours).
-const RECOUNT_COST: u32 = 6;
+pub(super) const KEY: &str = "lens";
 const DIGEST_BYTES: usize = 32;
 
-/// Postings of each bucket: at least those of the live tracks. 6 MiB.
-///
-/// Readers take no lock. There is one writer at a time, who counts postings before they are
-/// visible, and uncounts them when they no longer are.
+/// Postings of each slot: at least those of the live tracks; those of removed ones are counted
+/// until a merge leaves them out. 12 MiB.
 #[derive(Debug)]
-pub(super) struct BucketLens(Box<[AtomicU32]>);
+pub(super) struct BucketLens {
+    /// All postings. Readers take no lock; there is one writer of tracks, who counts postings before
+    /// they are visible.
+    pub(super) all: Box<[AtomicU32]>,
+    /// Those in segments.
+    stored: Mutex<Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    lens: Box<[u32]>,
+    /// End of the last segment.
+    end: u32,
+}
 
 impl BucketLens {
     pub(super) fn new() -> Self {
-        Self((0..BUCKET_COUNT).map(|_| AtomicU32::new(0)).collect())
+        Self {
+            all: (0..SLOT_COUNT).map(|_| AtomicU32::new(0)).collect(),
+            stored: Mutex::new(Stored { lens: vec![0; SLOT_COUNT as usize].into(), end: 0 }),
+        }
     }
 
     /// Zero for a bucket that no key has.
     pub(super) fn get(&self, bucket: u32) -> u32 {
-        self.0.get(bucket as usize).map_or(0, |len| len.load(Ordering::Relaxed))
+        let len = self.all.get(slot_of(bucket) as usize);
+        len.map_or(0, |len| len.load(Ordering::Relaxed).div_ceil(4))
     }
 
-    /// Counts postings that are about to be written. Only for the one writer.
-    pub(super) fn count(&self, bucket: u32, count: u32) {
-        self.set(bucket, self.get(bucket).saturating_add(count));
-    }
-
-    /// Uncounts postings that are gone. Only for the one writer.
-    pub(super) fn uncount(&self, bucket: u32, count: u32) {
-        self.set(bucket, self.get(bucket).saturating_sub(count));
-    }
-
-    fn set(&self, bucket: u32, len: u32) {
-        if let Some(place) = self.0.get(bucket as usize) {
-            place.store(len, Ordering::Relaxed);
-        }
-    }
-
-    fn sum(&self) -> u64 {
-        (0..BUCKET_COUNT).map(|bucket| u64::from(self.get(bucket))).sum()
-    }
-
-    /// The stored copy, laid out as the header of [`super`] says.
-    pub(super) fn encode(&self, position: u32) -> Vec<u8> {
-        let mut bytes = position.to_be_bytes().to_vec();
-        let mut expected = 0;
-        for bucket in 0..BUCKET_COUNT {
-            let len = self.get(bucket);
-            if len > 0 {
-                write_varint(&mut bytes, u64::from(bucket - expected));
-                write_varint(&mut bytes, u64::from(len));
-                expected = bucket + 1;
+    /// Counts postings, ascending by bucket, that are about to be added.
+    pub(super) fn count_all(&self, postings: &[(u32, Posting)]) {
+        for list in postings.chunk_by(|a, b| a.0 == b.0) {
+            if let Some(len) = self.all.get(slot_of(list[0].0) as usize) {
+                len.fetch_add(u32::try_from(list.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
             }
         }
-        let digest = blake3::hash(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes
     }
 
-    /// Reads back what [`BucketLens::encode`] wrote; `None` if it is damaged.
-    fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>()?;
-        if blake3::hash(content).as_bytes() != digest {
-            return None;
+    /// Counts postings of a segment that is in the database.
+    fn count_stored(&mut self, slot: u32, count: u32) {
+        let stored = self.stored.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(all), Some(stored)) =
+            (self.all.get_mut(slot as usize), stored.lens.get_mut(slot as usize))
+        {
+            *all.get_mut() = all.get_mut().saturating_add(count);
+            *stored = stored.saturating_add(count);
         }
-        let (position, mut rest) = content.split_first_chunk()?;
-        let lens = Self::new();
-        let mut bucket = 0_u32;
-        while !rest.is_empty() {
-            bucket = bucket.checked_add(read_varint(&mut rest)?.try_into().ok()?)?;
-            let len = u32::try_from(read_varint(&mut rest)?).ok()?;
-            if bucket >= BUCKET_COUNT {
-                return None;
-            }
-            lens.set(bucket, len);
-            bucket += 1;
+    }
+
+    /// Takes note of postings that have come into a segment that ends at `end`, and of others that
+    /// have been left out. `commit` writes the new copy and everything that belongs to it.
+    pub(super) fn change(
+        &self,
+        change: &LensChange<'_>,
+        end: u32,
+        commit: impl FnOnce(Vec<u8>) -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
+        let mut stored = lock(&self.stored);
+        let mut next = stored.lens.clone();
+        let end = stored.end.max(end);
+        for (bucket, count) in &change.stored.0 {
+            let len = &mut next[slot_of(*bucket) as usize];
+            *len = len.saturating_add(*count);
         }
-        Some((lens, u32::from_be_bytes(*position)))
+        for (bucket, count) in &change.purged.0 {
+            let len = &mut next[slot_of(*bucket) as usize];
+            *len = len.saturating_sub(*count);
+        }
+        commit(encode(&next, end))?;
+        *stored = Stored { lens: next, end };
+        for (bucket, count) in change.purged.0.iter().chain(&change.dropped.0) {
+            self.all[slot_of(*bucket) as usize].fetch_sub(*count, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
-impl RocksIndex {
-    /// Makes the resident table of an index whose header and tracks have been loaded.
-    pub(super) fn load_lens(&mut self, next_position: u32) -> Result<(), IndexError> {
-        let stored = self.stored_lens(next_position)?;
-        let (lens, saved_at) = stored.unwrap_or_else(|| (self.scan_lens(), 0));
-        self.lens = lens;
-        *self.lens_saved_at.get_mut() = saved_at;
-        self.save_lens_if_old(next_position)
-    }
+/// Postings by bucket, ascending.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Vec<(u32, u32)>);
 
-    /// The stored copy and what was added after it, and where that begins. `None` if there is no
-    /// copy, or one that is not to be trusted.
-    fn stored_lens(&self, next_position: u32) -> Result<Option<(BucketLens, u32)>, IndexError> {
+impl Tally {
+    /// Counts one posting of a bucket, not below the one before.
+    pub(super) fn count(&mut self, bucket: u32) {
+        match self.0.last_mut() {
+            Some((last, count)) if *last == bucket => *count += 1,
+            _ => self.0.push((bucket, 1)),
+        }
+    }
+}
+
+/// What a new segment changes.
+#[derive(Debug, Default)]
+pub(super) struct LensChange<'a> {
+    /// Postings that were in the buffer only.
+    pub(super) stored: Tally,
+    /// Postings in replaced segments that have been left out.
+    pub(super) purged: Tally,
+    /// Postings in the buffer that have been left out.
+    pub(super) dropped: Tally,
+    /// Segments that are replaced.
+    pub(super) replaced: &'a [Arc<Segment>],
+}
+
+/// The stored copy, laid out as the header of [`super`] says.
+fn encode(lens: &[u32], end: u32) -> Vec<u8> {
+    let mut bytes = end.to_be_bytes().to_vec();
+    let mut left_out = 0_u64;
+    for len in lens {
+        if *len == 0 {
+            left_out += 1;
+            continue;
+        }
+        write_varint(&mut bytes, left_out);
+        write_varint(&mut bytes, u64::from(*len));
+        left_out = 0;
+    }
+    let digest = blake3::hash(&bytes);
+    bytes.extend_from_slice(digest.as_bytes());
+    bytes
+}
+
+/// Reads back what [`encode`] wrote for segments that end at `end`; `None` if it is damaged.
+fn decode(bytes: &[u8], end: u32) -> Option<Vec<(u32, u32)>> {
+    let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>()?;
+    if blake3::hash(content).as_bytes() != digest {
+        return None;
+    }
+    let (position, mut rest) = content.split_first_chunk()?;
+    if u32::from_be_bytes(*position) != end {
+        return None;
+    }
+    let mut lens = Vec::new();
+    let mut slot = 0_u32;
+    while !rest.is_empty() {
+        slot = slot.checked_add(read_varint(&mut rest)?.try_into().ok()?)?;
+        let len = u32::try_from(read_varint(&mut rest)?).ok()?;
+        if slot >= SLOT_COUNT {
+            return None;
+        }
+        lens.push((slot, len));
+        slot += 1;
+    }
+    Some(lens)
+}
+
+impl Inner {
+    /// Loads the table of these segments, which end at `end`.
+    pub(super) fn load_lens(
+        &mut self,
+        segments: &[Arc<Segment>],
+        end: u32,
+    ) -> Result<(), IndexError> {
         let stored = self
             .db
             .get_pinned_cf(self.family(META), KEY)
-            .map_err(storage("read the table of bucket lengths"))?;
-        let Some((lens, position)) = stored.and_then(|bytes| BucketLens::decode(&bytes)) else {
-            return Ok(None);
+            .map_err(storage("read the table of lengths"))?;
+        let expected: u64 = segments.iter().map(|segment| segment.directory.posting_count).sum();
+        let decoded = stored
+            .and_then(|bytes| decode(&bytes, end))
+            .filter(|lens| lens.iter().map(|(_, len)| u64::from(*len)).sum::<u64>() == expected);
+        let lens = match decoded {
+            Some(lens) => lens,
+            None => self.count_blocks(segments)?,
         };
-        let is_near = next_position
-            .checked_sub(position)
-            .is_some_and(|steps| steps <= next_position / RECOUNT_COST);
-        if !is_near {
-            return Ok(None);
+        for (slot, len) in lens {
+            self.lens.count_stored(slot, len);
         }
-        let live = self.live();
-        let added = live.timeline.entries().iter().filter(|(span, _)| span.start >= position);
-        for (span, _) in added {
-            match self.count_track(*span, &lens) {
-                Ok(()) => {}
-                Err(IndexError::Corrupt { .. }) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        let (sum, live_count) = (lens.sum(), live.stats.posting_count);
-        let fits = live_count <= sum && sum <= live_count * EXCESS_PERCENT_MAX / 100;
-        Ok(fits.then_some((lens, position)))
-    }
-
-    /// Counts the postings of the track at `span`.
-    fn count_track(&self, span: Span, lens: &BucketLens) -> Result<(), IndexError> {
-        let bytes = self
-            .db
-            .get_pinned_cf(self.family(CONSTELLATIONS), span.start.to_be_bytes())
-            .map_err(storage("read a constellation"))?
-            .ok_or_else(|| corrupt(format!("no constellation at position {}", span.start)))?;
-        let peaks = constellation::decode(&bytes)
-            .map_err(|error| corrupt(format!("the {error} (position {})", span.start)))?;
-        write::for_each_part(&peaks, span, &self.params, |postings| {
-            postings.iter().for_each(|(bucket, _)| lens.count(*bucket, 1));
-            Ok(())
-        })
-    }
-
-    /// Counts all rows.
-    fn scan_lens(&self) -> BucketLens {
-        let lens = BucketLens::new();
-        let mut rows = self.db.raw_iterator_cf(self.family(POSTINGS));
-        let mut unread = 0;
-        rows.seek_to_first();
-        while let Some((key, row)) = rows.item() {
-            if let Ok(key) = key.try_into() {
-                let bucket = u32::from_be_bytes(key);
-                // Whoever reads a damaged row shall be told so.
-                lens.count(bucket, count_postings(row).unwrap_or(1));
-                unread = bucket.saturating_add(1);
-            }
-            rows.next();
-        }
-        if rows.status().is_err() {
-            (unread..BUCKET_COUNT).for_each(|bucket| lens.count(bucket, 1));
-        }
-        lens
-    }
-
-    /// Stores the table. Only for the one writer, between changes.
-    pub(super) fn save_lens(&self, next_position: u32) -> Result<(), IndexError> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(META), KEY, self.lens.encode(next_position));
-        // Not synced: an older copy is as good, only slower.
-        self.db.write(batch).map_err(storage("write the table of bucket lengths"))?;
-        self.lens_saved_at.store(next_position, Ordering::Relaxed);
+        self.lens.stored.get_mut().unwrap_or_else(PoisonError::into_inner).end = end;
         Ok(())
     }
 
-    /// Stores the table if much has been added since it was last stored. Only for the one writer,
-    /// between changes.
-    pub(super) fn save_lens_if_old(&self, next_position: u32) -> Result<(), IndexError> {
-        if next_position - self.lens_saved_at.load(Ordering::Relaxed) < SAVE_STEPS {
-            return Ok(());
+    /// Counts the postings of all blocks. Damaged ones are for those who read them to be told of.
+    fn count_blocks(&self, segments: &[Arc<Segment>]) -> Result<Vec<(u32, u32)>, IndexError> {
+        let mut counts = vec![0_u32; SLOT_COUNT as usize];
+        let mut numbers = Vec::new();
+        for segment in segments {
+            let directory = &segment.directory;
+            let mut rows = self.db.raw_iterator_cf(self.family(BLOCKS));
+            rows.seek(block_key(segment.id, 0));
+            while let Some((key, bytes)) = rows.item() {
+                let Some((id, block)) = parse_block_key(key) else { break };
+                if id != segment.id || block as usize >= directory.block_count() {
+                    break;
+                }
+                numbers.clear();
+                let first = directory.first_of(block as usize);
+                // As far as it can be read.
+                let _ = Block::open(bytes, first).and_then(|block| block.decode(&mut numbers));
+                for entry in numbers.iter().filter_map(|number| directory.stretch.unpack(*number)) {
+                    if let Some(count) = counts.get_mut(slot_of(entry.bucket()) as usize) {
+                        *count = count.saturating_add(1);
+                    }
+                }
+                rows.next();
+            }
+            rows.status().map_err(storage("count the postings"))?;
         }
-        self.save_lens(next_position)
+        Ok((0..).zip(counts).filter(|(_, count)| *count > 0).collect())
     }
 }
 
@@ -209,15 +231,9 @@ mod tests {
 
     use super::*;
 
-    fn lens(entries: &[(u32, u32)]) -> BucketLens {
-        let lens = BucketLens::new();
-        entries.iter().for_each(|(bucket, len)| lens.set(*bucket, *len));
-        lens
-    }
-
     #[test]
-    fn bytes_of_version_1() {
-        let bytes = lens(&[(0, 1), (1, 300), (5, 7)]).encode(0x0102_0304);
+    fn bytes_of_version_2() {
+        let bytes = encode(&[1, 300, 0, 0, 0, 7], 0x0102_0304);
         let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>().unwrap();
         assert_eq!(content, [1, 2, 3, 4, 0, 1, 0, 0xac, 2, 3, 7]);
         assert_eq!(digest, blake3::hash(content).as_bytes());
@@ -228,18 +244,18 @@ mod tests {
 
         #[test]
         fn tables_round_trip_and_damage_is_noticed(
-            entries in proptest::collection::vec((0..BUCKET_COUNT, 1_u32..), 0..50),
+            entries in proptest::collection::btree_map(0..SLOT_COUNT, 1_u32.., 0..50),
             at: usize, flip in 1_u8..,
         ) {
-            let lens = lens(&entries);
-            let mut bytes = lens.encode(77);
-            let (again, position) = BucketLens::decode(&bytes).unwrap();
-            prop_assert_eq!(position, 77);
-            prop_assert!((0..=BUCKET_COUNT).all(|bucket| again.get(bucket) == lens.get(bucket)));
-            prop_assert!(BucketLens::decode(&bytes[..bytes.len() - 1]).is_none());
+            let mut lens = vec![0; SLOT_COUNT as usize];
+            entries.iter().for_each(|(bucket, len)| lens[*bucket as usize] = *len);
+            let mut bytes = encode(&lens, 77);
+            prop_assert_eq!(decode(&bytes, 77).unwrap(), entries.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(decode(&bytes, 78), None);
+            prop_assert_eq!(decode(&bytes[..bytes.len() - 1], 77), None);
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            prop_assert!(BucketLens::decode(&bytes).is_none());
+            prop_assert_eq!(decode(&bytes, 77), None);
         }
     }
 }

@@ -1,212 +1,215 @@
-//! Reading posting lists: from shelves that are kept in memory, or row by row.
+//! Reading posting lists: the blocks of a few hundred ranges at a time, fetched together.
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use rocksdb::{DBRawIterator, ReadOptions};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use rocksdb::ReadOptions;
 
-use super::shelves::{ROW_COST, Shelf, ShelfBuilder, buckets_of, shelf_of};
-use super::{POSTINGS, RocksIndex, storage};
+use super::merge::damaged;
+use super::segments::{Segment, Store, block_key};
+use super::{BLOCKS, Inner, storage};
 use crate::hash::KeyRange;
-use crate::index::posting::{damaged, decode_cells};
+use crate::index::block::Block;
 use crate::index::{IndexError, Posting};
 
-/// Rows that are stepped over before one is looked up.
-const STEPS_MAX: usize = 8;
+/// Ranges whose blocks are fetched together, at most …
+const RANGES_MAX: usize = 512;
+/// … and blocks after which no further range is taken in, which bounds the memory to some MiB.
+const BLOCKS_MAX: usize = 1_024;
+
+/// Memory of the blocks that are kept, 512 MiB, …
+const CACHE_BYTES: u64 = 512 << 20;
+/// … and how many these are, about.
+const CACHED_BLOCKS: usize = 180_000;
 
 /// What is told of each range that is not empty: its place and its postings.
 pub(super) type Visit<'v> = dyn FnMut(usize, &[Posting]) -> ControlFlow<()> + 'v;
 
-/// One call of [`RocksIndex::read_ranges`].
-struct Reader<'i> {
-    index: &'i RocksIndex,
-    /// For rows that are read alone; made when the first one is.
-    rows: Option<DBRawIterator<'i>>,
-    /// For shelves that are decoded, and the mark of what it sees; made when the first one is.
-    shelf_rows: Option<(u64, DBRawIterator<'i>)>,
-    /// Postings that may yet be decoded for the cache.
-    decoded_left: usize,
-    /// Postings of the row that is read.
-    buffer: Vec<Posting>,
-}
-
-impl RocksIndex {
+impl Inner {
     /// [`crate::index::Index::read_postings`].
     pub(super) fn read_ranges(
         &self,
         ranges: &[KeyRange],
         visit: &mut Visit<'_>,
     ) -> Result<(), IndexError> {
-        let mut reader = Reader {
-            index: self,
-            rows: None,
-            shelf_rows: None,
-            decoded_left: self.shelves.limits.decoded_per_call_max,
-            buffer: Vec::new(),
-        };
+        let store = self.store();
+        let mut hints = vec![0; store.segments.len()];
+        let mut postings = Vec::new();
         let mut first = 0;
-        for of_shelf in ranges.chunk_by(|a, b| shelf_of(a.bucket) == shelf_of(b.bucket)) {
-            let flow = match reader.shelf(shelf_of(of_shelf[0].bucket)) {
-                Some(shelf) => visit_shelf(&shelf, first, of_shelf, visit),
-                None => reader.visit_rows(first, of_shelf, visit)?,
-            };
-            if flow.is_break() {
-                break;
+        while first < ranges.len() {
+            let plan = Plan::new(&store, &ranges[first..], &mut hints);
+            let fetched = self.fetch(&store, &plan)?;
+            let mut cursors: Vec<_> = store
+                .segments
+                .iter()
+                .zip(&plan.of_segments)
+                .zip(&fetched)
+                .map(|((segment, wanted), rows)| Cursor::new(segment, wanted, rows))
+                .collect();
+            for (i, range) in ranges[first..first + plan.range_count].iter().enumerate() {
+                postings.clear();
+                if self.lens.get(range.bucket) == 0 {
+                    continue;
+                }
+                for cursor in &mut cursors {
+                    cursor.read(i, range, &mut postings)?;
+                }
+                store.buffers().for_each(|buffer| buffer.read(range, &mut postings));
+                if !postings.is_empty() && visit(first + i, &postings).is_break() {
+                    return Ok(());
+                }
             }
-            first += of_shelf.len();
+            first += plan.range_count;
         }
         Ok(())
     }
-}
 
-impl<'i> Reader<'i> {
-    /// A shelf that is kept, or can be kept from now on; `None` if its rows must be read alone.
-    fn shelf(&mut self, shelf: u32) -> Option<Arc<Shelf>> {
-        let shelves = &self.index.shelves;
-        if let Some(kept) = shelves.get(shelf) {
-            return Some(kept);
-        }
-        let lens = buckets_of(shelf).map(|bucket| self.index.lens.get(bucket) as usize);
-        let (row_count, len) =
-            lens.fold((0, 0), |(rows, sum), len| (rows + usize::from(len > 0), sum + len));
-        let cost = len + row_count * ROW_COST;
-        if len == 0 || cost > self.decoded_left || !shelves.has_room_for(len) {
-            return None;
-        }
-        let Some(decoded) = self.decode(shelf, len) else {
-            // Where the rows behind it lie is unknown now.
-            self.shelf_rows = None;
-            return None;
-        };
-        self.decoded_left -= cost;
-        let decoded = Arc::new(decoded);
-        shelves.keep(shelf, &decoded);
-        Some(decoded)
+    /// The blocks of a plan, segment by segment.
+    fn fetch(&self, store: &Store, plan: &Plan) -> Result<Vec<Vec<Arc<[u8]>>>, IndexError> {
+        let wanted = store.segments.iter().zip(&plan.of_segments);
+        wanted.map(|(segment, wanted)| self.fetch_blocks(segment.id, &wanted.blocks)).collect()
     }
 
-    /// Decodes a shelf of about `len` postings. `None` if a row cannot be read, which is for those
-    /// who want that very row to know, or if it has more postings than are kept.
-    fn decode(&mut self, shelf: u32, len: usize) -> Option<Shelf> {
-        let (mark, rows) = self.shelf_rows.get_or_insert_with(|| {
-            // First the mark, then the view: see `shelves`.
-            let mark = self.index.shelves.last_change();
-            // These rows are kept decoded, so their blocks would only take the room of others.
-            let mut options = ReadOptions::default();
-            options.fill_cache(false);
-            let family = self.index.family(POSTINGS);
-            (mark, self.index.db.raw_iterator_cf_opt(family, options))
-        });
-        let buckets = buckets_of(shelf);
-        let mut builder = ShelfBuilder::with_capacity(len);
-        seek_forward(rows, buckets.start);
-        while let Some((key, row)) = rows.item() {
-            let bucket = u32::from_be_bytes(key.try_into().ok()?);
-            if bucket >= buckets.end {
+    fn fetch_blocks(&self, segment: u32, blocks: &[u32]) -> Result<Vec<Arc<[u8]>>, IndexError> {
+        let mut fetched: Vec<Option<Arc<[u8]>>> = blocks
+            .iter()
+            .map(|block| self.blocks.get(&BlockId { segment, block: *block }))
+            .collect();
+        let missing: Vec<u32> =
+            blocks.iter().zip(&fetched).filter(|(_, got)| got.is_none()).map(|(b, _)| *b).collect();
+        let keys: Vec<_> = missing.iter().map(|block| block_key(segment, *block)).collect();
+        let family = self.family(BLOCKS);
+        let options = ReadOptions::default();
+        let rows = self.db.batched_multi_get_cf_opt(family, &keys, true, &options);
+        let mut rows = rows.into_iter().zip(missing);
+        for place in fetched.iter_mut().filter(|place| place.is_none()) {
+            let Some((row, block)) = rows.next() else { break };
+            let row = row.map_err(storage("read postings"))?;
+            let bytes: Arc<[u8]> = (*row.ok_or_else(|| damaged(segment, block as usize))?).into();
+            self.blocks.insert(BlockId { segment, block }, Arc::clone(&bytes));
+            *place = Some(bytes);
+        }
+        Ok(fetched.into_iter().flatten().collect())
+    }
+}
+
+/// A block of a segment, as the key of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct BlockId {
+    segment: u32,
+    block: u32,
+}
+
+/// What a cached block weighs: its bytes and what is kept about it.
+#[derive(Debug, Clone)]
+pub(super) struct BlockWeight;
+
+impl Weighter<BlockId, Arc<[u8]>> for BlockWeight {
+    fn weight(&self, _: &BlockId, bytes: &Arc<[u8]>) -> u64 {
+        bytes.len() as u64 + 64
+    }
+}
+
+/// Blocks read lately. A search reads thousands, most of them the same ones as other searches; the
+/// database's own cache needs seven times as long to find one.
+pub(super) type BlockCache = Cache<BlockId, Arc<[u8]>, BlockWeight>;
+
+/// A cache of [`CACHE_BYTES`].
+pub(super) fn new_cache() -> BlockCache {
+    Cache::with_weighter(CACHED_BLOCKS, CACHE_BYTES, BlockWeight)
+}
+
+/// The blocks of one segment that some ranges need.
+#[derive(Default)]
+struct Wanted {
+    /// Ascending.
+    blocks: Vec<u32>,
+    /// For each range, the places of its blocks in `blocks`.
+    of_ranges: Vec<Range<usize>>,
+}
+
+/// The blocks that the next ranges need.
+struct Plan {
+    range_count: usize,
+    of_segments: Vec<Wanted>,
+}
+
+impl Plan {
+    /// As many of `ranges`, which are ascending, as are worth fetching together. `hints` are blocks
+    /// of each segment before which nothing is wanted any more.
+    fn new(store: &Store, ranges: &[KeyRange], hints: &mut [usize]) -> Self {
+        let mut of_segments: Vec<Wanted> =
+            store.segments.iter().map(|_| Wanted::default()).collect();
+        let mut range_count = 0;
+        for range in ranges.iter().take(RANGES_MAX) {
+            range_count += 1;
+            let mut block_count = 0;
+            for ((segment, wanted), hint) in
+                store.segments.iter().zip(&mut of_segments).zip(&mut *hints)
+            {
+                let (low, high) = segment.directory.stretch.bounds(range);
+                let blocks = segment.directory.blocks(low, high, *hint);
+                *hint = blocks.start;
+                wanted.push(blocks);
+                block_count += wanted.blocks.len();
+            }
+            if block_count >= BLOCKS_MAX {
                 break;
             }
-            decode_cells(row, &(0..=u16::MAX), builder.list(bucket))?;
-            if builder.len() > self.index.shelves.limits.shelf_postings_max {
-                return None;
-            }
-            rows.next();
         }
-        rows.status().ok()?;
-        Some(builder.finish(*mark))
+        Self { range_count, of_segments }
+    }
+}
+
+impl Wanted {
+    /// Takes in the blocks of the next range; they do not begin before those of the last.
+    fn push(&mut self, blocks: Range<usize>) {
+        let behind = self.blocks.last().map_or(0, |last| *last as usize + 1);
+        // From the start of the last range to `behind`, no block is left out.
+        let first = self.blocks.len() - behind.saturating_sub(blocks.start);
+        let new = blocks.start.max(behind)..blocks.end;
+        self.blocks.extend(new.map(|block| u32::try_from(block).expect("blocks have 32 bits")));
+        self.of_ranges.push(first..first + blocks.len());
+    }
+}
+
+/// Reads ranges, in ascending order, from the fetched blocks of one segment.
+struct Cursor<'a> {
+    segment: &'a Segment,
+    wanted: &'a Wanted,
+    rows: &'a [Arc<[u8]>],
+    /// The block that is open, by its place in `rows`.
+    open: Option<(usize, Block<'a>)>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(segment: &'a Segment, wanted: &'a Wanted, rows: &'a [Arc<[u8]>]) -> Self {
+        Self { segment, wanted, rows, open: None }
     }
 
-    /// Reads the rows of ranges, which are ascending, one by one.
-    fn visit_rows(
+    /// Appends the postings of the `i`th range of the plan.
+    fn read(
         &mut self,
-        first: usize,
-        ranges: &[KeyRange],
-        visit: &mut Visit<'_>,
-    ) -> Result<ControlFlow<()>, IndexError> {
-        let index = self.index;
-        let mut first = first;
-        for of_bucket in ranges.chunk_by(|a, b| a.bucket == b.bucket) {
-            let bucket = of_bucket[0].bucket;
-            if index.lens.get(bucket) > 0 {
-                let rows = self
-                    .rows
-                    .get_or_insert_with(|| index.db.raw_iterator_cf(index.family(POSTINGS)));
-                seek_forward(rows, bucket);
-                match rows.item() {
-                    Some((key, row)) if key == bucket.to_be_bytes() => {
-                        self.buffer.clear();
-                        decode_cells(row, &hull(of_bucket), &mut self.buffer)
-                            .ok_or_else(|| damaged(bucket))?;
-                        let flow = visit_list(&self.buffer, first, of_bucket, visit);
-                        if flow.is_break() {
-                            return Ok(flow);
-                        }
-                    }
-                    Some(_) => {}
-                    None => rows.status().map_err(storage("read posting lists"))?,
-                }
+        i: usize,
+        range: &KeyRange,
+        postings: &mut Vec<Posting>,
+    ) -> Result<(), IndexError> {
+        let stretch = self.segment.directory.stretch;
+        let (low, high) = stretch.bounds(range);
+        for place in self.wanted.of_ranges[i].clone() {
+            let number = self.wanted.blocks[place] as usize;
+            let damaged = || damaged(self.segment.id, number);
+            if self.open.as_ref().is_none_or(|(open, _)| *open != place) {
+                let first = self.segment.directory.first_of(number);
+                let block = Block::open(&self.rows[place], first).ok_or_else(damaged)?;
+                self.open = Some((place, block));
             }
-            first += of_bucket.len();
+            let Some((_, block)) = &self.open else { continue };
+            let take = |number| postings.push(stretch.posting_in(range.bucket, number));
+            block.visit(low, high, take).ok_or_else(damaged)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
-}
-
-/// Tells the postings of ranges that lie on one shelf; `first` is the place of the first range.
-fn visit_shelf(
-    shelf: &Shelf,
-    first: usize,
-    ranges: &[KeyRange],
-    visit: &mut Visit<'_>,
-) -> ControlFlow<()> {
-    let mut first = first;
-    for of_bucket in ranges.chunk_by(|a, b| a.bucket == b.bucket) {
-        let list = shelf.list(of_bucket[0].bucket);
-        if !list.is_empty() {
-            visit_list(list, first, of_bucket, visit)?;
-        }
-        first += of_bucket.len();
-    }
-    ControlFlow::Continue(())
-}
-
-/// Tells the postings of ranges of one bucket, whose postings in these ranges are in `list`.
-fn visit_list(
-    list: &[Posting],
-    first: usize,
-    ranges: &[KeyRange],
-    visit: &mut Visit<'_>,
-) -> ControlFlow<()> {
-    for (i, range) in ranges.iter().enumerate() {
-        let low = list.partition_point(|p| p.cell < *range.cells.start());
-        let from_low = &list[low..];
-        let count = from_low.partition_point(|p| p.cell <= *range.cells.end());
-        if count > 0 {
-            visit(first + i, &from_low[..count])?;
-        }
-    }
-    ControlFlow::Continue(())
-}
-
-/// Moves to the first row at or behind `bucket`; `rows` must not be behind it already.
-///
-/// A search for changed recordings reads runs of neighbouring buckets, and stepping from row to
-/// row costs a tenth of looking one up.
-fn seek_forward(rows: &mut DBRawIterator<'_>, bucket: u32) {
-    let wanted = bucket.to_be_bytes();
-    for _ in 0..STEPS_MAX {
-        match rows.key() {
-            Some(key) if key < wanted.as_slice() => rows.next(),
-            Some(_) => return,
-            None => break,
-        }
-    }
-    if rows.key().is_none_or(|key| key < wanted.as_slice()) {
-        rows.seek(wanted);
-    }
-}
-
-/// The cells from the first to the last of some ranges.
-fn hull(ranges: &[KeyRange]) -> RangeInclusive<u16> {
-    let low = ranges.iter().map(|range| *range.cells.start()).min().unwrap_or(0);
-    let high = ranges.iter().map(|range| *range.cells.end()).max().unwrap_or(0);
-    low..=high
 }

@@ -9,17 +9,19 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::segments::block_key;
 use super::*;
 use crate::fingerprint::Fingerprint;
-use crate::hash::{BUCKET_COUNT, CELL_COUNT};
+use crate::hash::{BUCKET_COUNT, CELL_COUNT, SLOT_COUNT, slot_of};
+use crate::index::segment::{Entry, Stretch};
 use crate::index::{MemoryIndex, Metadata};
 use crate::landmark::reference_landmarks;
 
-const TINY: Limits =
-    Limits { cache_bytes: 20_000, shelf_postings_max: 12, decoded_per_call_max: 150 };
-const NOTHING: Limits = Limits { cache_bytes: 0, shelf_postings_max: 0, decoded_per_call_max: 0 };
+/// A segment every few tracks, and one for each track.
+const FEW: Limits = Limits { buffer_postings: 500 };
+const NONE: Limits = Limits { buffer_postings: 1 };
 
-/// A track of 10 s. Its peaks lie in a narrow band, so that tracks share shelves and buckets.
+/// A track of 10 s. Its peaks lie in a narrow band, so that tracks share buckets.
 fn track(id: u32, seed: u32) -> NewTrack {
     let mut rng = fastrand::Rng::with_seed(u64::from(seed));
     let mut peaks: Vec<_> = (0..120)
@@ -27,7 +29,7 @@ fn track(id: u32, seed: u32) -> NewTrack {
             time_ms: rng.u32(0..100) * 96,
             freq: rng.u16(1_000..1_200),
             level: rng.u8(..),
-            rank: rng.u8(0..3),
+            rank: rng.u8(0..2),
         })
         .collect();
     peaks.sort_unstable();
@@ -70,19 +72,33 @@ fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
     let visit = &mut |i: usize, list: &[Posting]| {
         assert!(before < Some(i), "ranges are told in order and once");
         before = Some(i);
-        assert!(!list.is_empty() && list.is_sorted_by(|a, b| a < b));
+        assert!(!list.is_empty());
         assert!(list.iter().all(|posting| ranges[i].cells.contains(&posting.cell)));
         let live = list.iter().filter(|p| timeline.locate(p.position).is_some());
         read.extend(live.map(|posting| (i, *posting)));
         ControlFlow::Continue(())
     };
     index.read_postings(ranges, visit).unwrap();
+    read.sort_unstable();
+    assert!(read.is_sorted_by(|a, b| a < b), "a posting was told twice");
     read
 }
 
-/// Lengths of all buckets.
-fn lens(index: &dyn Index) -> Vec<u32> {
-    (0..BUCKET_COUNT).map(|bucket| index.bucket_len(bucket)).collect()
+/// Lengths of all slots.
+fn lens(index: &RocksIndex) -> Vec<u32> {
+    let count = |len: &std::sync::atomic::AtomicU32| len.load(Ordering::Relaxed);
+    index.inner.lens.all.iter().map(count).collect()
+}
+
+/// Lengths of all slots, of live tracks.
+fn live_lens(index: &dyn Index) -> Vec<u32> {
+    let mut lens = vec![0; SLOT_COUNT as usize];
+    let all: Vec<_> =
+        (0..BUCKET_COUNT).map(|bucket| KeyRange { bucket, cells: 0..=CELL_COUNT - 1 }).collect();
+    for (i, _) in read(index, &all) {
+        lens[slot_of(all[i].bucket) as usize] += 1;
+    }
+    lens
 }
 
 fn memory_with(tracks: &[NewTrack]) -> MemoryIndex {
@@ -105,7 +121,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => batch.prop_map(|batch| Step::Add(batch.into_iter().collect())),
         2 => (0_u32..6).prop_map(Step::Remove),
-        6 => (0_usize..6, 0_u16..280, 0_u16..280)
+        6 => (0_usize..6, 0_u16..70, 0_u16..70)
             .prop_map(|(shift, low, width)| Step::Read { shift, low, width }),
         1 => Just(Step::Reopen),
         1 => Just(Step::Compact),
@@ -118,7 +134,7 @@ proptest! {
     #[test]
     fn reads_between_changes_are_those_of_memory(
         steps in proptest::collection::vec(any_step(), 1..30),
-        limits in prop::sample::select(vec![Limits::default(), TINY, NOTHING]),
+        limits in prop::sample::select(vec![Limits::default(), FEW, NONE]),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let memory = MemoryIndex::new(&Params::default());
@@ -138,7 +154,7 @@ proptest! {
                 Step::Read { shift, low, width } => {
                     // Narrow ranges, two in each bucket, of some of the buckets.
                     let narrow = |range: &KeyRange| {
-                        [low, (low + width / 2).min(279)].map(|low| {
+                        [low, (low + width / 2).min(69)].map(|low| {
                             let cells = low..=(low + width).min(CELL_COUNT - 1);
                             KeyRange { bucket: range.bucket, cells }
                         })
@@ -152,36 +168,23 @@ proptest! {
                 }
                 Step::Compact => rocks.compact().unwrap(),
             }
-            let kept = rocks.shelves.kept_bytes();
-            prop_assert!(kept <= limits.cache_bytes, "{} bytes are kept", kept);
         }
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
         // The same again, from what the first time has kept.
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
+        prop_assert!(lens(&rocks).iter().zip(live_lens(&memory)).all(|(len, live)| *len >= live));
+        rocks.compact().unwrap();
+        prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
+        prop_assert_eq!(lens(&rocks), live_lens(&memory));
+        prop_assert!(rocks.inner.store().segments.len() <= 1);
     }
-}
-
-#[test]
-fn tiny_limits_are_reached() {
-    let folder = tempfile::tempdir().unwrap();
-    let rocks = open(folder.path(), TINY);
-    rocks.add(&[track(1, 1), track(2, 2)]).unwrap();
-    let all = ranges(1..3);
-    let kept = |calls: usize| {
-        (0..calls).for_each(|_| drop(read(&rocks, &all)));
-        rocks.shelves.kept_bytes()
-    };
-    let first = kept(1);
-    assert!(first > 0 && first < kept(1), "a call decodes only so much");
-    let (full, shelf) = (kept(50), TINY.shelf_postings_max * size_of::<Posting>() + 1_000);
-    assert!(TINY.cache_bytes - full < shelf, "{full} bytes are kept");
 }
 
 /// A search that ends early must not have the rest decoded.
 #[test]
 fn a_break_ends_the_reading() {
     let folder = tempfile::tempdir().unwrap();
-    for limits in [Limits::default(), NOTHING] {
+    for limits in [Limits::default(), NONE] {
         let rocks = open(folder.path(), limits);
         rocks.add(&[track(1, 1)]).unwrap();
         let mut calls = 0;
@@ -203,13 +206,13 @@ fn buckets_that_no_key_has_are_empty() {
     assert_eq!(rocks.bucket_len(u32::MAX), 0);
 }
 
-/// Readers and a writer that adds, replaces and removes. Whatever was acknowledged before a read
-/// began must be in it, and shelves are decoded, merged and forgotten all the while.
+/// Readers and a writer that adds and removes. Whatever was acknowledged before a read began must be
+/// in it, and buffers become segments and segments are merged all the while.
 #[test]
 fn what_was_acknowledged_is_read() {
     const TRACKS: u32 = 150;
     let tracks: Vec<_> = (0..TRACKS).map(|i| track(i, i)).collect();
-    for limits in [Limits::default(), TINY, Limits { cache_bytes: 300_000, ..Limits::default() }] {
+    for limits in [Limits::default(), FEW, NONE] {
         let folder = tempfile::tempdir().unwrap();
         let rocks = open(folder.path(), limits);
         let acknowledged = AtomicU32::new(0);
@@ -260,105 +263,170 @@ fn what_was_acknowledged_is_read() {
     }
 }
 
-fn put_meta(index: &RocksIndex, key: &str, value: &[u8]) {
-    index.db.put_cf(index.family(META), key, value).unwrap();
-}
-
-/// An index of 20 tracks with a stored table, and its right lengths.
-fn with_stored_lens() -> (TempDir, RocksIndex, Vec<u32>) {
+/// An index of 20 tracks in three segments and a buffer.
+fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
     let folder = tempfile::tempdir().unwrap();
     let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
     let index = open(folder.path(), Limits::default());
-    index.add(&tracks).unwrap();
-    index.compact().unwrap();
-    (folder, index, lens(&memory_with(&tracks)))
-}
-
-#[test]
-fn a_stored_table_is_used_and_what_came_after_is_counted() {
-    let (folder, index, expected) = with_stored_lens();
-    let saved_at = index.lens_saved_at.load(Ordering::Relaxed);
-    assert!(saved_at > 0);
-    drop(index);
-    let index = open(folder.path(), Limits::default());
-    assert_eq!(index.lens_saved_at.load(Ordering::Relaxed), saved_at);
-    assert_eq!(lens(&index), expected);
-    index.add(&[track(20, 20)]).unwrap();
-    drop(index);
-    let index = open(folder.path(), Limits::default());
-    assert_eq!(index.lens_saved_at.load(Ordering::Relaxed), saved_at);
-    let tracks: Vec<_> = (0..21).map(|i| track(i, i)).collect();
-    assert_eq!(lens(&index), lens(&memory_with(&tracks)));
-    // Much more than a share that is worth counting track by track.
-    index.add(&(21..60).map(|i| track(i, i)).collect::<Vec<_>>()).unwrap();
-    drop(index);
-    let index = open(folder.path(), Limits::default());
-    assert_eq!(index.lens_saved_at.load(Ordering::Relaxed), 0);
-    let tracks: Vec<_> = (0..60).map(|i| track(i, i)).collect();
-    assert_eq!(lens(&index), lens(&memory_with(&tracks)));
-}
-
-#[test]
-fn a_table_that_does_not_fit_is_made_anew() {
-    let (folder, mut index, expected) = with_stored_lens();
-    let good = index.db.get_cf(index.family(META), "lens").unwrap().unwrap();
-    let mut flipped = good.clone();
-    flipped[40] ^= 1;
-    let next = index.lens_saved_at.load(Ordering::Relaxed);
-    let empty = lens::BucketLens::new();
-    let ahead = index.lens.encode(next + 1);
-    index.lens.count(7, 1_000_000);
-    let too_high = index.lens.encode(next);
-    let bad = [&flipped, &good[..good.len() - 3], &[], &empty.encode(next), &ahead, &too_high];
-    for table in bad.map(<[u8]>::to_vec) {
-        put_meta(&index, "lens", &table);
-        drop(index);
-        index = open(folder.path(), Limits::default());
-        assert_eq!(index.lens_saved_at.load(Ordering::Relaxed), 0);
-        assert_eq!(lens(&index), expected);
+    for part in tracks.chunks(6) {
+        if !index.timeline().is_empty() {
+            index.flush().unwrap();
+        }
+        index.add(part).unwrap();
     }
-    put_meta(&index, "lens", &good);
-    drop(index);
-    index = open(folder.path(), Limits::default());
-    assert_eq!(index.lens_saved_at.load(Ordering::Relaxed), next);
+    assert_eq!(index.inner.store().segments.len(), 3);
+    (folder, index, tracks)
 }
 
 /// The files as a process leaves them that is killed.
-#[test]
-fn lengths_are_right_after_a_kill() {
-    let (folder, index, _) = with_stored_lens();
-    index.add(&[track(30, 30)]).unwrap();
-    index.add(&[track(3, 31)]).unwrap();
-    index.remove(&track(4, 4).id).unwrap().unwrap();
+fn killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(folder.path()).unwrap() {
+    for entry in fs::read_dir(folder).unwrap() {
         let file = entry.unwrap();
-        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
     }
-    let killed = open(copy.path(), Limits::default());
-    // What was removed after the table was stored may still be counted.
-    let pairs = lens(&killed).into_iter().zip(lens(&index));
-    assert!(pairs.into_iter().all(|(after, before)| after >= before));
-    assert_eq!(read(&killed, &ranges(0..32)), read(&index, &ranges(0..32)));
+    copy
 }
 
 #[test]
-fn a_damaged_row_is_told_to_those_who_read_it_only() {
-    let (folder, index, expected) = with_stored_lens();
-    let all = ranges(0..20);
-    let damaged = all[all.len() / 2].bucket;
-    index.db.put_cf(index.family(POSTINGS), damaged.to_be_bytes(), [1, 0, 3]).unwrap();
-    put_meta(&index, "lens", &[]);
+fn a_kill_loses_nothing() {
+    let (folder, index, _) = in_parts();
+    index.add(&[track(3, 31)]).unwrap();
+    index.remove(&track(4, 4).id).unwrap().unwrap();
+    let copy = killed(folder.path());
+    let after = open(copy.path(), Limits::default());
+    assert_eq!(read(&after, &ranges(0..32)), read(&index, &ranges(0..32)));
+    assert_eq!(
+        lens(&after).iter().sum::<u32>(),
+        lens(&index).iter().sum::<u32>() - removed(&index)
+    );
+    after.compact().unwrap();
+    assert_eq!(lens(&after), live_lens(&index));
+}
+
+/// Postings of removed tracks that are in the buffer still, which opening does not make anew.
+fn removed(index: &RocksIndex) -> u32 {
+    let store = index.inner.store();
+    let timeline = index.timeline();
+    let mut count = 0;
+    let visit = |entry: Entry| {
+        count += u32::from(timeline.locate(entry.position()).is_none());
+        Ok::<_, std::convert::Infallible>(())
+    };
+    store.active.for_each(visit).unwrap();
+    count
+}
+
+/// Blocks and files of a segment that never counted.
+#[test]
+fn what_a_crash_has_left_of_a_segment_is_deleted() {
+    let (folder, index, tracks) = in_parts();
+    let stretch = Stretch { start: 1_000_000, end: 1_000_010 };
+    let posting = Posting { cell: 3, position: 1_000_003 };
+    let lost = index.inner.write_segment(stretch, |push| push(Entry::new(9, posting))).unwrap();
+    fs::create_dir_all(folder.path().join(INCOMING)).unwrap();
+    fs::write(folder.path().join(INCOMING).join("7-0.sst"), "half a file").unwrap();
+    assert!(
+        index.inner.db.get_cf(index.inner.family(BLOCKS), block_key(lost.id, 0)).unwrap().is_some()
+    );
     drop(index);
     let index = open(folder.path(), Limits::default());
-    assert_eq!(index.bucket_len(damaged), 1);
-    let others = |bucket: &u32| *bucket != damaged;
-    assert!((0..BUCKET_COUNT).filter(others).all(|b| index.bucket_len(b) == expected[b as usize]));
-    let sound: Vec<_> = all.iter().filter(|range| range.bucket != damaged).cloned().collect();
-    let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
-    for _ in 0..2 {
-        assert_eq!(read(&index, &sound), read(&memory_with(&tracks), &sound));
-        let error = index.read_postings(&all, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
-        assert!(error.to_string().contains(&format!("bucket {damaged} ")), "{error}");
+    assert_eq!(
+        index.inner.db.get_cf(index.inner.family(BLOCKS), block_key(lost.id, 0)).unwrap(),
+        None
+    );
+    assert!(!folder.path().join(INCOMING).exists());
+    // Its number may be in files still, so it is not given out again before those are gone.
+    assert!(index.inner.next_segment.load(Ordering::Relaxed) > lost.id);
+    let all = ranges(0..20);
+    assert_eq!(read(&index, &all), read(&memory_with(&tracks), &all));
+}
+
+#[test]
+fn merged_segments_are_deleted_when_nobody_reads_them() {
+    let (_folder, index, tracks) = in_parts();
+    let blocks = |id| index.inner.db.get_cf(index.inner.family(BLOCKS), block_key(id, 0)).unwrap();
+    let reader = index.inner.store();
+    let old: Vec<_> = reader.segments.iter().map(|segment| segment.id).collect();
+    index.compact().unwrap();
+    assert!(old.iter().all(|id| blocks(*id).is_some()), "a reader still needs them");
+    drop(reader);
+    index.inner.sweep();
+    assert!(old.iter().all(|id| blocks(*id).is_none()));
+    let all = ranges(0..20);
+    assert_eq!(read(&index, &all), read(&memory_with(&tracks), &all));
+}
+
+#[test]
+fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
+    let (folder, mut index, _) = in_parts();
+    index.compact().unwrap();
+    let expected = lens(&index);
+    let good = index.inner.db.get_cf(index.inner.family(META), lens::KEY).unwrap().unwrap();
+    let mut flipped = good.clone();
+    flipped[40] ^= 1;
+    for table in [flipped, good[..good.len() - 3].to_vec(), Vec::new()] {
+        index.inner.db.put_cf(index.inner.family(META), lens::KEY, &table).unwrap();
+        drop(index);
+        index = open(folder.path(), Limits::default());
+        assert_eq!(lens(&index), expected);
     }
+}
+
+#[test]
+fn a_damaged_block_is_told_to_those_who_read_it_and_stops_no_writer() {
+    let (folder, index, tracks) = in_parts();
+    let segment = Arc::clone(&index.inner.store().segments[1]);
+    let key = block_key(segment.id, 0);
+    index.inner.db.put_cf(index.inner.family(BLOCKS), key, [9, 9, 9]).unwrap();
+    let all = ranges(0..20);
+    let error = index.read_postings(&all, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains(&format!("segment {} ", segment.id)), "{error}");
+    assert!(matches!(index.compact(), Err(IndexError::Corrupt { .. })));
+    index.add(&[track(21, 21)]).unwrap();
+    drop(index);
+    let index = open(folder.path(), Limits::default());
+    assert_eq!(index.stats().unwrap().track_count, tracks.len() as u64 + 1);
+}
+
+#[test]
+fn a_damaged_directory_is_named() {
+    let (folder, index, _) = in_parts();
+    let id = index.inner.store().segments[1].id;
+    let key = id.to_be_bytes();
+    let segments = index.inner.family(SEGMENTS);
+    let mut bytes = index.inner.db.get_cf(segments, key).unwrap().unwrap();
+    bytes[6] ^= 1;
+    index.inner.db.put_cf(segments, key, bytes).unwrap();
+    drop(index);
+    let opened = RocksIndex::open(folder.path(), &Params::default());
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains(&format!("directory of segment {id} is damaged")), "{error}");
+}
+
+/// The column families of format 1: opening them with ours fails, so the version is looked up first.
+#[test]
+fn other_formats_are_refused_by_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    for (version, part) in [(1_u32, "postings"), (7, "planets")] {
+        let path = folder.path().join(part);
+        let db = DB::open_cf(&options, &path, [META, TRACKS, part]).unwrap();
+        db.put_cf(db.cf_handle(META).unwrap(), "format", version.to_be_bytes()).unwrap();
+        drop(db);
+        let opened = RocksIndex::open(&path, &Params::default());
+        let is_refused = matches!(
+            opened,
+            Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual }) if actual == version
+        );
+        assert!(is_refused, "{opened:?}");
+    }
+    let path = folder.path().join("other");
+    drop(DB::open_cf(&options, &path, ["planets"]).unwrap());
+    let opened = RocksIndex::open(&path, &Params::default());
+    assert!(matches!(opened, Err(IndexError::NotAnIndex { .. })), "{opened:?}");
 }

@@ -18,7 +18,7 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// That of `sink`, which ends the work.
-pub(crate) fn in_order<T: Send>(
+pub fn in_order<T: Send>(
     job_count: usize,
     count: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -55,7 +55,7 @@ pub(crate) fn in_order<T: Send>(
 
 /// Tells on standard error, now and then, how far something is.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     what: &'static str,
     total: usize,
     told: Instant,
@@ -63,12 +63,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// `what` with its unit, e.g. "files fingerprinted".
-    pub(crate) fn new(what: &'static str, total: usize) -> Self {
+    pub fn new(what: &'static str, total: usize) -> Self {
         Self { what, total, told: Instant::now() }
     }
 
     /// So many are done.
-    pub(crate) fn tell(&mut self, done: usize) {
+    pub fn tell(&mut self, done: usize) {
         if self.told.elapsed() >= PROGRESS_PERIOD {
             self.told = Instant::now();
             tell(&format!("{done} of {} {}", self.total, self.what));
@@ -77,7 +77,7 @@ impl Progress {
 }
 
 /// Writes a line to standard error.
-pub(crate) fn tell(line: &str) {
+pub fn tell(line: &str) {
     // If standard error is gone, there is nowhere left to complain to.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

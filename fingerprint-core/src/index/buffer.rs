@@ -1,0 +1,117 @@
+//! The buffer: postings of the latest tracks, in memory until they become a segment.
+//!
+//! Position in the flow: landmarks → **postings** → votes. Postings are added in the order of
+//! tracks and read in the order of keys. They lie in short lists, unsorted, so that adding is a
+//! push and reading a look through some dozens.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use super::Posting;
+use super::segment::Entry;
+use crate::hash::{BUCKET_COUNT, KeyRange};
+
+/// Buckets of one list: at four million postings a list has about a hundred of them.
+const LIST_BUCKETS: u32 = 32;
+
+/// Postings whose positions begin at `start`. Any thread may read while one adds.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    /// Position on the timeline from which on all postings are here.
+    pub(super) start: u32,
+    lists: Box<[RwLock<Vec<Entry>>]>,
+    len: AtomicUsize,
+}
+
+impl Buffer {
+    pub(super) fn new(start: u32) -> Self {
+        let lists = (0..BUCKET_COUNT.div_ceil(LIST_BUCKETS)).map(|_| RwLock::default()).collect();
+        Self { start, lists, len: AtomicUsize::new(0) }
+    }
+
+    /// Adds postings, ascending by bucket.
+    pub(super) fn add(&self, postings: &[(u32, Posting)]) {
+        for of_list in postings.chunk_by(|a, b| a.0 / LIST_BUCKETS == b.0 / LIST_BUCKETS) {
+            let list = &self.lists[(of_list[0].0 / LIST_BUCKETS) as usize];
+            let entries = of_list.iter().map(|(bucket, posting)| Entry::new(*bucket, *posting));
+            list.write().unwrap_or_else(PoisonError::into_inner).extend(entries);
+        }
+        self.len.fetch_add(postings.len(), Ordering::Relaxed);
+    }
+
+    /// Appends the postings of a range, in any order.
+    pub(super) fn read(&self, range: &KeyRange, postings: &mut Vec<Posting>) {
+        if self.len() == 0 {
+            return;
+        }
+        let Some(list) = self.lists.get((range.bucket / LIST_BUCKETS) as usize) else { return };
+        let (first, last) = Entry::bounds(range);
+        let list = list.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted = list.iter().filter(|entry| (first..=last).contains(*entry));
+        postings.extend(wanted.map(|entry| entry.posting()));
+    }
+
+    /// Number of postings.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Calls `visit` with all entries, ascending; those of one list are copied to be sorted.
+    pub(super) fn for_each<E>(
+        &self,
+        mut visit: impl FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut sorted = Vec::new();
+        for list in &self.lists {
+            sorted.clear();
+            sorted.extend_from_slice(&list.read().unwrap_or_else(PoisonError::into_inner));
+            sorted.sort_unstable();
+            sorted.iter().try_for_each(|entry| visit(*entry))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn what_is_added_is_read_in_the_order_of_keys(
+            batches in proptest::collection::vec(
+                proptest::collection::btree_set((0_u32..40, 0_u16..70, 0_u32..1_000), 0..60), 0..4,
+            ),
+            bucket in 0_u32..40, low in 0_u16..70, width in 0_u16..100,
+        ) {
+            let buffer = Buffer::new(0);
+            let mut all = BTreeSet::new();
+            for (i, batch) in batches.iter().enumerate() {
+                let base = i as u32 * 1_000;
+                let posting = |(bucket, cell, position): &(u32, u16, u32)| {
+                    (*bucket, Posting { cell: *cell, position: base + position })
+                };
+                let batch: Vec<_> = batch.iter().map(posting).collect();
+                buffer.add(&batch);
+                all.extend(batch);
+            }
+            let mut entries = Vec::new();
+            buffer.for_each(|entry| { entries.push((entry.bucket(), entry.posting())); Ok::<_, Infallible>(()) }).unwrap();
+            prop_assert_eq!(buffer.len(), all.len());
+            prop_assert_eq!(entries, all.iter().copied().collect::<Vec<_>>());
+            let range = KeyRange { bucket, cells: low..=low + width };
+            let mut read = Vec::new();
+            buffer.read(&range, &mut read);
+            read.sort_unstable();
+            let wanted = all.iter().filter(|(b, p)| *b == bucket && range.cells.contains(&p.cell));
+            prop_assert_eq!(read, wanted.map(|(_, posting)| *posting).collect::<Vec<_>>());
+        }
+    }
+}

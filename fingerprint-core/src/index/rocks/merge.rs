@@ -1,0 +1,264 @@
+//! Merging segments, so that a search looks into few of them.
+//!
+//! Four neighbours of about one size become one, as in any log-structured merge tree with tiers: a
+//! posting is written again once for each fourfold growth of the index, and there are at most three
+//! segments of each size. All happens in the background; who adds tracks never waits for it.
+//!
+//! # Source
+//!
+//! P. O'Neil et al., "The Log-Structured Merge-Tree (LSM-Tree)", Acta Informatica 33, 1996.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use super::lens::LensChange;
+use super::segments::{Segment, block_key};
+use super::{BLOCKS, Inner, corrupt, lock, storage};
+use crate::index::block::{BLOCK_LEN, Block};
+use crate::index::segment::{Entry, Stretch};
+use crate::index::{IndexError, Timeline};
+
+/// Segments that are merged at a time.
+const FAN_IN: usize = 4;
+/// Postings up to which all segments count as of one size.
+const SMALL: u64 = 1 << 20;
+/// Bytes that are read ahead of a merge, so that it does not wait for each block.
+const READAHEAD_BYTES: usize = 2 << 20;
+
+/// The size class of a segment: each is four times the one before.
+fn tier(posting_count: u64) -> u32 {
+    (posting_count / SMALL).checked_ilog(FAN_IN as u64).map_or(0, |log| log + 1)
+}
+
+/// The neighbours, of sizes in the order of the timeline, that are to be merged next: four at least of
+/// one tier, and the smaller ones between and beside them.
+fn due(sizes: &[u64]) -> Option<Range<usize>> {
+    let tiers: Vec<u32> = sizes.iter().map(|size| tier(*size)).collect();
+    let greatest = tiers.iter().copied().max()?;
+    // Small ones first: they are many, and cost little.
+    (0..=greatest).find_map(|tier| {
+        let mut end = 0;
+        let mut runs = tiers.chunk_by(|a, b| (*a <= tier) == (*b <= tier)).map(|run| {
+            end += run.len();
+            (end - run.len()..end, run.iter().filter(|t| **t == tier).count())
+        });
+        runs.find(|(_, count)| *count >= FAN_IN).map(|(places, _)| places)
+    })
+}
+
+impl Inner {
+    /// The segments that are to be merged next.
+    pub(super) fn merge_due(&self) -> Option<Vec<Arc<Segment>>> {
+        let store = self.store();
+        let sizes: Vec<u64> =
+            store.segments.iter().map(|segment| segment.directory.posting_count).collect();
+        due(&sizes).map(|places| store.segments[places].to_vec())
+    }
+
+    /// Merges until nothing is due. Returns at once if another thread does so already. A segment
+    /// that cannot be merged stays as it is, for those who read it to be told why.
+    pub(super) fn merge_what_is_due(&self) {
+        let Ok(_merging) = self.merging.try_lock() else { return };
+        while let Some(segments) = self.merge_due() {
+            if self.merge(&segments).is_err() || self.is_closing.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+
+    /// Merges all segments into one, unless there is one only and all its tracks are live.
+    pub(super) fn merge_all(&self) -> Result<(), IndexError> {
+        let _merging = lock(&self.merging);
+        let segments = self.store().segments.clone();
+        let stored: u64 = segments.iter().map(|segment| segment.directory.posting_count).sum();
+        if segments.len() > 1 || stored > self.live().stats.posting_count {
+            self.merge(&segments)?;
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    fn merge(&self, segments: &[Arc<Segment>]) -> Result<(), IndexError> {
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
+        let stretch =
+            Stretch { start: first.directory.stretch.start, end: last.directory.stretch.end };
+        let holes = Holes::new(&self.live().timeline, stretch);
+        let mut sources = segments
+            .iter()
+            .map(|segment| Source::new(self, segment))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut change = LensChange { replaced: segments, ..LensChange::default() };
+        let merged = self.write_segment(stretch, |push| {
+            merge_sources(&mut sources, |entry| {
+                if holes.contain(entry.position()) {
+                    change.purged.count(entry.bucket());
+                    return Ok(());
+                }
+                push(entry)
+            })
+        })?;
+        self.replace_segments(merged, &change)?;
+        drop(sources);
+        self.sweep();
+        Ok(())
+    }
+}
+
+/// Calls `visit` with the entries of all sources in ascending order.
+fn merge_sources(
+    sources: &mut [Source<'_>],
+    mut visit: impl FnMut(Entry) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    loop {
+        // The least source, and how far it may go before another has to.
+        let mut least: Option<(Entry, usize)> = None;
+        let mut bound: Option<Entry> = None;
+        for (i, source) in sources.iter().enumerate() {
+            let Some(head) = source.head else { continue };
+            if least.is_none_or(|(entry, _)| head < entry) {
+                bound = least.map(|(entry, _)| entry);
+                least = Some((head, i));
+            } else if bound.is_none_or(|entry| head < entry) {
+                bound = Some(head);
+            }
+        }
+        let Some((_, i)) = least else { return Ok(()) };
+        while let Some(head) = sources[i].head.filter(|head| bound.is_none_or(|b| *head < b)) {
+            visit(head)?;
+            sources[i].advance()?;
+        }
+    }
+}
+
+/// One segment, read from its beginning to its end.
+struct Source<'i> {
+    inner: &'i Inner,
+    segment: Arc<Segment>,
+    rows: DBRawIterator<'i>,
+    /// Block that is read next.
+    next_block: usize,
+    /// Numbers of the block before it.
+    numbers: Vec<u64>,
+    /// Place of the number behind `head`.
+    at: usize,
+    /// `None` at the end.
+    head: Option<Entry>,
+}
+
+impl<'i> Source<'i> {
+    fn new(inner: &'i Inner, segment: &Arc<Segment>) -> Result<Self, IndexError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
+        let mut rows = inner.db.raw_iterator_cf_opt(inner.family(BLOCKS), options);
+        rows.seek(block_key(segment.id, 0));
+        let mut source = Self {
+            inner,
+            segment: Arc::clone(segment),
+            rows,
+            next_block: 0,
+            numbers: Vec::with_capacity(BLOCK_LEN),
+            at: 0,
+            head: None,
+        };
+        source.advance()?;
+        Ok(source)
+    }
+
+    fn advance(&mut self) -> Result<(), IndexError> {
+        if self.at == self.numbers.len() && !self.read_block()? {
+            self.head = None;
+            return Ok(());
+        }
+        let number = self.numbers[self.at];
+        self.at += 1;
+        let entry = self.segment.directory.stretch.unpack(number);
+        self.head = Some(entry.ok_or_else(|| damaged(self.segment.id, self.next_block - 1))?);
+        Ok(())
+    }
+
+    /// Reads the next block; false at the end.
+    fn read_block(&mut self) -> Result<bool, IndexError> {
+        let directory = &self.segment.directory;
+        if self.next_block == directory.block_count() {
+            return Ok(false);
+        }
+        if self.inner.is_closing.load(Ordering::Relaxed) {
+            return Err(IndexError::Storage {
+                action: "merge postings",
+                source: "the index is being closed".into(),
+            });
+        }
+        let (id, block) = (self.segment.id, self.next_block);
+        self.numbers.clear();
+        self.at = 0;
+        let Some((key, bytes)) = self.rows.item() else {
+            self.rows.status().map_err(storage("read postings"))?;
+            return Err(damaged(id, block));
+        };
+        let is_next = key == block_key(id, u32::try_from(block).unwrap_or(u32::MAX));
+        let decoded = Block::open(bytes, directory.first_of(block))
+            .filter(|_| is_next)
+            .and_then(|block| block.decode(&mut self.numbers));
+        decoded.ok_or_else(|| damaged(id, block))?;
+        self.rows.next();
+        self.next_block += 1;
+        Ok(true)
+    }
+}
+
+/// What to tell of a block that is missing or damaged.
+pub(super) fn damaged(segment: u32, block: usize) -> IndexError {
+    corrupt(format!("block {block} of segment {segment} is damaged"))
+}
+
+/// The parts of a stretch that belong to no live track.
+pub(super) struct Holes(Vec<Range<u32>>);
+
+impl Holes {
+    pub(super) fn new(timeline: &Timeline, stretch: Stretch) -> Self {
+        let mut holes = Vec::new();
+        let mut start = stretch.start;
+        for (span, _) in timeline.entries() {
+            if span.start >= stretch.end {
+                break;
+            }
+            if span.start > start {
+                holes.push(start..span.start);
+            }
+            start = start.max(span.end());
+        }
+        if start < stretch.end {
+            holes.push(start..stretch.end);
+        }
+        Self(holes)
+    }
+
+    pub(super) fn contain(&self, position: u32) -> bool {
+        let behind = self.0.partition_point(|hole| hole.start <= position);
+        behind.checked_sub(1).is_some_and(|i| self.0[i].contains(&position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_neighbours_of_a_size_are_due() {
+        const M: u64 = 1 << 20;
+        assert_eq!(due(&[]), None);
+        assert_eq!(due(&[1, 2, 3]), None);
+        assert_eq!(due(&[1, 2, 3, M - 1]), Some(0..4));
+        assert_eq!(due(&[64 * M, 4 * M, 5 * M, 4 * M]), None);
+        assert_eq!(due(&[64 * M, 4 * M, 5 * M, 4 * M, 15 * M, 7]), Some(1..6));
+        // Small ones first.
+        assert_eq!(due(&[16 * M, 16 * M, 16 * M, 16 * M, 4 * M, 1, 1, 1, 1]), Some(5..9));
+        assert_eq!(due(&[1000 * M, 16 * M, 17 * M, 18 * M, 19 * M, 4 * M, 1]), Some(1..7));
+        // What lies between greater ones is not forgotten.
+        assert_eq!(due(&[64 * M, 1, 1, 1, 1, 64 * M]), Some(1..5));
+    }
+}

@@ -1,0 +1,370 @@
+//! The segment: all postings of one stretch of the timeline, sorted by key, in blocks.
+//!
+//! Position in the flow: landmarks → **postings** → votes. This module maps postings to numbers,
+//! numbers to blocks, and tells in which blocks the postings of a key range lie; it never opens a
+//! database.
+//!
+//! A segment is written once and never changed. Postings of new tracks become a new segment, and
+//! neighbouring segments are merged into greater ones, so that there are few. As positions are
+//! given out in ascending order, each segment has a stretch of the timeline for itself.
+//!
+//! # Layout (format version 2)
+//!
+//! A posting is the number `(bucket × 70 + cell) << w | position − start`, where `start` is where
+//! the segment begins on the timeline and w the width of its length minus one in bits. These
+//! numbers, ascending, fill blocks of 1,024 ([`super::block`]); the last may have fewer.
+//!
+//! ```text
+//! directory
+//!   start     u32: first position on the timeline
+//!   end       u32: position behind the last
+//!   postings  u64
+//!   blocks    u32
+//!   firsts    for each block: its first number minus that of the block before (the first: minus 0),
+//!             varint
+//!   digest    32 bytes, BLAKE3 of all the bytes before
+//! ```
+//!
+//! Fixed-width integers are big-endian, varints LEB128.
+
+use std::ops::Range;
+
+use super::block::{self, BLOCK_LEN};
+use super::varint::{read_varint, write_varint};
+use super::{IndexError, Posting};
+use crate::hash::{BUCKET_COUNT, CELL_COUNT, KeyRange};
+
+const DIGEST_BYTES: usize = 32;
+
+/// A posting with its whole key as one number, whose order is that of the index: number of the
+/// key, then position (32 bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Entry(u64);
+
+impl Entry {
+    pub(super) fn new(bucket: u32, posting: Posting) -> Self {
+        Self(key_number(bucket, posting.cell) << u32::BITS | u64::from(posting.position))
+    }
+
+    /// First and last entry that can lie in a range.
+    pub(super) fn bounds(range: &KeyRange) -> (Self, Self) {
+        let (low, high) = key_bounds(range);
+        (Self(low << u32::BITS), Self(high << u32::BITS | u64::from(u32::MAX)))
+    }
+
+    pub(super) fn bucket(self) -> u32 {
+        narrow((self.0 >> u32::BITS) / u64::from(CELL_COUNT))
+    }
+
+    pub(super) fn posting(self) -> Posting {
+        let cell = (self.0 >> u32::BITS) % u64::from(CELL_COUNT);
+        Posting { cell: u16::try_from(cell).expect("cells are few"), position: self.position() }
+    }
+
+    pub(super) fn position(self) -> u32 {
+        narrow(self.0 & u64::from(u32::MAX))
+    }
+}
+
+fn key_number(bucket: u32, cell: u16) -> u64 {
+    u64::from(bucket) * u64::from(CELL_COUNT) + u64::from(cell)
+}
+
+/// Numbers of the first and the last key of a range, which may reach beyond the cells of its bucket;
+/// the first is the greater one if there is no such key.
+fn key_bounds(range: &KeyRange) -> (u64, u64) {
+    let low = key_number(range.bucket, *range.cells.start().min(&CELL_COUNT));
+    (low, key_number(range.bucket, *range.cells.end().min(&(CELL_COUNT - 1))))
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).expect("key numbers and positions have 32 bits")
+}
+
+/// A stretch of the timeline whose postings are or become one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// First position.
+    pub(super) start: u32,
+    /// Position behind the last, above `start`.
+    pub(super) end: u32,
+}
+
+impl Stretch {
+    /// Bits of a position from `start`.
+    fn width(self) -> u32 {
+        u32::BITS - (self.end - self.start - 1).leading_zeros()
+    }
+
+    fn pack(self, entry: Entry) -> u64 {
+        (entry.0 >> u32::BITS) << self.width() | u64::from(entry.position() - self.start)
+    }
+
+    /// The entry of a number of this stretch. `None` if there is none, which happens to damaged
+    /// blocks.
+    pub(super) fn unpack(self, number: u64) -> Option<Entry> {
+        let offset = number & ((1 << self.width()) - 1);
+        let (key, position) = (number >> self.width(), u64::from(self.start) + offset);
+        let is_key = key < u64::from(BUCKET_COUNT) * u64::from(CELL_COUNT);
+        (is_key && position < u64::from(self.end)).then_some(Entry(key << u32::BITS | position))
+    }
+
+    /// First and last number that a posting of a range can have.
+    pub(super) fn bounds(self, range: &KeyRange) -> (u64, u64) {
+        let (low, high) = key_bounds(range);
+        (low << self.width(), high << self.width() | ((1 << self.width()) - 1))
+    }
+
+    /// The posting of a number that is known to be of this bucket.
+    #[inline]
+    pub(super) fn posting_in(self, bucket: u32, number: u64) -> Posting {
+        let cell = (number >> self.width()) - key_number(bucket, 0);
+        let offset = number & ((1 << self.width()) - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "a bucket has few cells")]
+        let cell = cell as u16;
+        #[expect(clippy::cast_possible_truncation, reason = "a position has 32 bits at most")]
+        let offset = offset as u32;
+        // Damage must not end in a panic.
+        Posting { cell, position: self.start.wrapping_add(offset) }
+    }
+}
+
+/// What is known of a segment without reading its blocks. Eight bytes a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Directory {
+    pub(super) stretch: Stretch,
+    pub(super) posting_count: u64,
+    /// First number of each block, ascending.
+    firsts: Vec<u64>,
+}
+
+impl Directory {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(20 + 6 * self.firsts.len() + DIGEST_BYTES);
+        bytes.extend_from_slice(&self.stretch.start.to_be_bytes());
+        bytes.extend_from_slice(&self.stretch.end.to_be_bytes());
+        bytes.extend_from_slice(&self.posting_count.to_be_bytes());
+        bytes.extend_from_slice(&narrow(self.firsts.len() as u64).to_be_bytes());
+        let mut before = 0;
+        for first in &self.firsts {
+            write_varint(&mut bytes, first - before);
+            before = *first;
+        }
+        let digest = blake3::hash(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        bytes
+    }
+
+    /// Reads back what [`Directory::encode`] wrote; `None` if it is damaged.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>()?;
+        if blake3::hash(content).as_bytes() != digest {
+            return None;
+        }
+        let (start, rest) = content.split_first_chunk()?;
+        let (end, rest) = rest.split_first_chunk()?;
+        let (posting_count, rest) = rest.split_first_chunk()?;
+        let (block_count, mut rest) = rest.split_first_chunk()?;
+        let stretch = Stretch { start: u32::from_be_bytes(*start), end: u32::from_be_bytes(*end) };
+        let block_count = u32::from_be_bytes(*block_count) as usize;
+        // Each takes a byte at least.
+        if stretch.start >= stretch.end || block_count > rest.len() {
+            return None;
+        }
+        let mut firsts = Vec::with_capacity(block_count);
+        let mut first = 0_u64;
+        for _ in 0..block_count {
+            first = first.checked_add(read_varint(&mut rest)?)?;
+            firsts.push(first);
+        }
+        let posting_count = u64::from_be_bytes(*posting_count);
+        let is_whole = rest.is_empty() && firsts.is_sorted_by(|a, b| a < b);
+        is_whole.then_some(Self { stretch, posting_count, firsts })
+    }
+
+    /// Number of blocks.
+    pub(super) fn block_count(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// First number of a block of this segment.
+    pub(super) fn first_of(&self, block: usize) -> u64 {
+        self.firsts[block]
+    }
+
+    /// The blocks that may hold numbers of `low` to `high`. None of them is before `hint`: whoever
+    /// asks for ascending ranges gives the first block of the answer before, which is found again
+    /// faster.
+    pub(super) fn blocks(&self, low: u64, high: u64, hint: usize) -> Range<usize> {
+        let firsts = &self.firsts[hint.min(self.firsts.len())..];
+        // The steps double until one is too far.
+        let mut step = 1;
+        while step < firsts.len() && firsts[step] <= low {
+            step *= 2;
+        }
+        let (from, to) = (step / 2, (step + 1).min(firsts.len()));
+        let behind = from + firsts[from..to].partition_point(|first| *first <= low);
+        let start = behind.saturating_sub(1);
+        let mut end = behind;
+        while end < firsts.len() && firsts[end] <= high {
+            end += 1;
+        }
+        hint + start..hint + end
+    }
+}
+
+/// Cuts ascending entries of one stretch into blocks.
+pub(super) struct SegmentBuilder<S> {
+    stretch: Stretch,
+    posting_count: u64,
+    firsts: Vec<u64>,
+    numbers: Vec<u64>,
+    /// Takes each block, with its number, in ascending order.
+    sink: S,
+}
+
+impl<S: FnMut(u32, &[u8]) -> Result<(), IndexError>> SegmentBuilder<S> {
+    pub(super) fn new(stretch: Stretch, sink: S) -> Self {
+        let numbers = Vec::with_capacity(BLOCK_LEN);
+        Self { stretch, posting_count: 0, firsts: Vec::new(), numbers, sink }
+    }
+
+    /// Takes the next entry, which must be above the one before and of this stretch.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sink.
+    pub(super) fn push(&mut self, entry: Entry) -> Result<(), IndexError> {
+        self.numbers.push(self.stretch.pack(entry));
+        if self.numbers.len() == BLOCK_LEN { self.finish_block() } else { Ok(()) }
+    }
+
+    fn finish_block(&mut self) -> Result<(), IndexError> {
+        let Some(first) = self.numbers.first() else { return Ok(()) };
+        let number = narrow(self.firsts.len() as u64);
+        self.firsts.push(*first);
+        self.posting_count += self.numbers.len() as u64;
+        (self.sink)(number, &block::encode(&self.numbers))?;
+        self.numbers.clear();
+        Ok(())
+    }
+
+    /// The directory of the whole segment, and the sink.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sink.
+    pub(super) fn finish(mut self) -> Result<(Directory, S), IndexError> {
+        self.finish_block()?;
+        let Self { stretch, posting_count, firsts, sink, .. } = self;
+        Ok((Directory { stretch, posting_count, firsts }, sink))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::block::Block;
+
+    fn any_entries() -> impl Strategy<Value = BTreeSet<Entry>> {
+        // Few buckets, so that ranges meet them.
+        let bucket = prop_oneof![0_u32..3, BUCKET_COUNT - 3..BUCKET_COUNT];
+        let entry = (bucket, 0..CELL_COUNT, 1_000_u32..300_000);
+        let entry = entry
+            .prop_map(|(bucket, cell, position)| Entry::new(bucket, Posting { cell, position }));
+        proptest::collection::btree_set(entry, 0..3_000)
+    }
+
+    const STRETCH: Stretch = Stretch { start: 1_000, end: 300_000 };
+
+    fn build(entries: &BTreeSet<Entry>) -> (Directory, Vec<Vec<u8>>) {
+        let mut blocks = Vec::new();
+        let mut builder = SegmentBuilder::new(STRETCH, |number, bytes: &[u8]| {
+            assert_eq!(number as usize, blocks.len());
+            blocks.push(bytes.to_vec());
+            Ok(())
+        });
+        entries.iter().for_each(|entry| builder.push(*entry).unwrap());
+        let (directory, _) = builder.finish().unwrap();
+        (directory, blocks)
+    }
+
+    #[test]
+    fn directory_bytes_of_version_2() {
+        let directory = Directory {
+            stretch: Stretch { start: 1, end: 0x0203 },
+            posting_count: 1_025,
+            firsts: vec![5, 305],
+        };
+        let bytes = directory.encode();
+        let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>().unwrap();
+        let expected = [0, 0, 0, 1, 0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 2, 5, 0xac, 2];
+        assert_eq!(content, expected);
+        assert_eq!(digest, blake3::hash(content).as_bytes());
+        assert_eq!(Directory::decode(&bytes), Some(directory));
+    }
+
+    #[test]
+    fn numbers_of_version_2() {
+        let entry = Entry::new(3, Posting { cell: 7, position: 11 });
+        assert_eq!((entry.bucket(), entry.posting()), (3, Posting { cell: 7, position: 11 }));
+        // A stretch of nine steps needs four bits.
+        let stretch = Stretch { start: 10, end: 19 };
+        assert_eq!(stretch.pack(entry), (3 * 70 + 7) << 4 | 1);
+        assert_eq!(stretch.unpack((3 * 70 + 7) << 4 | 1), Some(entry));
+        assert_eq!(stretch.unpack((3 * 70 + 7) << 4 | 9), None);
+        assert_eq!(
+            Stretch { start: 10, end: 11 }.pack(Entry::new(0, Posting { cell: 1, position: 10 })),
+            1
+        );
+        assert_eq!(Stretch { start: 0, end: u32::MAX }.width(), 32);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn the_blocks_of_a_range_hold_all_of_it(
+            entries in any_entries(), bucket in 0_u32..3, low in 0..CELL_COUNT, width in 0_u16..40,
+            hints: bool,
+        ) {
+            let (directory, blocks) = build(&entries);
+            prop_assert_eq!(directory.posting_count, entries.len() as u64);
+            let range = KeyRange { bucket, cells: low..=low + width };
+            let (low, high) = STRETCH.bounds(&range);
+            let mut hint = 0;
+            if hints && bucket > 0 {
+                let (low, high) = STRETCH.bounds(&KeyRange { bucket: bucket - 1, cells: 5..=9 });
+                hint = directory.blocks(low, high, 0).start;
+            }
+            let mut found = BTreeSet::new();
+            for i in directory.blocks(low, high, hint) {
+                let mut numbers = Vec::new();
+                let block = Block::open(&blocks[i], directory.first_of(i)).unwrap();
+                block.decode(&mut numbers).unwrap();
+                for number in numbers.into_iter().filter(|number| (low..=high).contains(number)) {
+                    let entry = STRETCH.unpack(number).unwrap();
+                    prop_assert_eq!(STRETCH.posting_in(bucket, number), entry.posting());
+                    found.insert(entry);
+                }
+            }
+            let (first, last) = Entry::bounds(&range);
+            let expected: BTreeSet<_> = entries.range(first..=last).copied().collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn damaged_directories_are_noticed(entries in any_entries(), at: usize, flip in 1_u8..) {
+            let (directory, _) = build(&entries);
+            let mut bytes = directory.encode();
+            prop_assert_eq!(Directory::decode(&bytes), Some(directory));
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            prop_assert_eq!(Directory::decode(&bytes), None);
+        }
+    }
+}
