@@ -112,7 +112,7 @@ fn ranges_of(path: &str, family: Family) -> Vec<KeyRange> {
         let dt_ms = target.time_ms - anchor.time_ms;
         probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
     });
-    ranges.sort_unstable_by_key(|range| (range.bucket, *range.cells.start()));
+    ranges.sort_unstable_by_key(|range| (*range.buckets.start(), *range.cells.start()));
     ranges
 }
 
@@ -180,7 +180,7 @@ fn read(c: &mut Criterion) {
         });
         group.bench_function(format!("{family:?} lengths only"), |b| {
             b.iter(|| {
-                let len = |range: &KeyRange| u64::from(rocks.bucket_len(range.bucket));
+                let len = |range: &KeyRange| u64::from(rocks.bucket_len(*range.buckets.start()));
                 black_box(&ranges).iter().map(len).sum::<u64>()
             });
         });

@@ -11,21 +11,22 @@
 //! field    bits  meaning                                             cell
 //! zone        4  ln(f1 / 130 Hz)                                     0.35
 //! ratio      10  ln(f2 / f1), offset by 512 cells                    half a bin at the zone's centre
-//! quarter     2  ln(f1 / 130 Hz) inside the zone                     0.087 5
+//! eighth      3  ln(f1 / 130 Hz) inside the zone                     0.043 75
 //! dt          7  t2 − t1                                             8 ms
-//! cell        7  ln(f1 / 130 Hz) inside the quarter                  0.001 25
+//! cell        6  ln(f1 / 130 Hz) inside the eighth                   0.001 25
 //! ```
 //!
-//! `zone | ratio | quarter | dt` is the *bucket*; the postings of a bucket are sorted by `cell`.
-//! About 27.8 bits are in use: peaks are located to about a tenth of a bin and of a frame, so cells
+//! `zone | ratio | eighth` is the *shelf*, and with `dt` the *bucket*; the postings of a bucket are
+//! sorted by `cell`. About 27.8 bits are in use: peaks are located to about a tenth of a bin and of a frame, so cells
 //! may be far finer than the spectrogram's grid.
 //!
-//! The order is the point. A plain search reads a few cells of one or two neighbouring buckets. A
-//! pitch-shifted recording keeps ratio and dt, so its search reads all cells of about four buckets. A
-//! change of tempo keeps ratio and anchor, so it reads a few cells in each of some twenty
-//! neighbouring buckets, which lie side by side. A change of speed is a staircase between the two.
-//! With the anchor's frequency last as a whole, a search for tempo touched five times as many blocks
-//! of the index; with dt last, one for pitch would.
+//! The order is the point. What a query looks for is a rectangle of a shelf, some dt by some cells,
+//! and neighbouring dt lie side by side, so a rectangle is one stretch of the index of which some
+//! cells are left out. A plain search reads one or two such rectangles for a landmark. A change of
+//! tempo keeps ratio and anchor: its rectangles are twenty dt long and a few cells wide. A change of
+//! pitch keeps ratio and dt: one or two dt, all cells of seven shelves. A change of speed is a
+//! staircase, of a rectangle in each of seven shelves. With the anchor's frequency undivided behind
+//! dt, tempo and speed needed four times as many reads.
 //!
 //! Logarithms are taken once per frequency, in whole millionths ([`ln_freq`]); all cells follow by
 //! integer arithmetic, so that a key never depends on the machine's rounding.
@@ -42,34 +43,48 @@ use crate::params::{
 const ZONE_COUNT: usize = 12;
 const RATIO_BITS: u32 = 10;
 const RATIO_BIAS: i32 = 1 << (RATIO_BITS - 1);
-const QUARTER_BITS: u32 = 2;
+const EIGHTH_BITS: u32 = 3;
 const DT_BITS: u32 = 7;
 
 /// Number of buckets: every [`Key::bucket`] is below it.
-pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + QUARTER_BITS + DT_BITS);
+pub const BUCKET_COUNT: u32 = 12 << (RATIO_BITS + EIGHTH_BITS + DT_BITS);
 
 /// Number of cells in a bucket: every [`Key::cell`] is below it.
-pub const CELL_COUNT: u16 = 70;
+pub const CELL_COUNT: u16 = 35;
 
-const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + QUARTER_BITS + DT_BITS));
-const _: () = assert!(KEY_ZONE_HEIGHT == (CELL_COUNT as i32 * KEY_CELL_HEIGHT) << QUARTER_BITS);
+const _: () = assert!(BUCKET_COUNT as usize == ZONE_COUNT << (RATIO_BITS + EIGHTH_BITS + DT_BITS));
+const _: () = assert!(KEY_ZONE_HEIGHT == (CELL_COUNT as i32 * KEY_CELL_HEIGHT) << EIGHTH_BITS);
 
 /// The hash of a landmark; its order is the order of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Zone of the anchor's frequency, frequency ratio, quarter of the zone and time difference.
+    /// Zone of the anchor's frequency, frequency ratio, eighth of the zone and time difference.
     pub bucket: u32,
-    /// Cell of the anchor's frequency inside its quarter, below [`CELL_COUNT`].
+    /// Cell of the anchor's frequency inside its eighth, below [`CELL_COUNT`].
     pub cell: u16,
 }
 
-/// Contiguous keys: some cells of one bucket.
+/// A rectangle of keys: some cells of each of some neighbouring buckets, of one shelf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// See [`Key::bucket`].
-    pub bucket: u32,
+    /// See [`Key::bucket`]; both ends included.
+    pub buckets: RangeInclusive<u32>,
     /// Cells, both ends included.
     pub cells: RangeInclusive<u16>,
+}
+
+impl KeyRange {
+    /// All keys of a bucket.
+    #[must_use]
+    pub fn of_bucket(bucket: u32) -> Self {
+        Self { buckets: bucket..=bucket, cells: 0..=CELL_COUNT - 1 }
+    }
+
+    /// True if `key` is in the rectangle.
+    #[must_use]
+    pub fn contains(&self, key: Key) -> bool {
+        self.buckets.contains(&key.bucket) && self.cells.contains(&key.cell)
+    }
 }
 
 /// What may have happened to a recording on its way into a query. Each family of changes is one
@@ -90,6 +105,9 @@ pub enum Family {
 /// millionths: 15 % up, 13 % down. Beyond the two semitones (12 %) that are promised, because a
 /// search that ended there would lose the landmarks that noise moved over its edge.
 pub const REACH: i32 = 140_000;
+
+/// What [`ln_speeds`] allows for the place of the anchor, in millionths: 0.4 bins at 400 Hz.
+const SPEED_MARGIN: i32 = 4_000;
 
 /// How far a query's peaks may lie from the track's, apart from the change that is searched for.
 ///
@@ -139,16 +157,17 @@ pub fn key(anchor_freq: u16, target_freq: u16, dt_ms: u32) -> Option<Key> {
     let anchor = ln_freq(anchor_freq);
     let zone = zone_of(anchor)?;
     let ratio = (ln_freq(target_freq) - anchor).div_euclid(ratio_cell_width(zone));
-    let (quarter, cell) = quarter_of(cell_of(anchor - zone_start(zone)));
-    Some(Key { bucket: bucket(zone, ratio, quarter, dt_ms / KEY_DT_CELL_MS)?, cell })
+    let (eighth, cell) = eighth_of(cell_of(anchor - zone_start(zone)));
+    Some(Key { bucket: bucket(zone, ratio, eighth, dt_ms / KEY_DT_CELL_MS)?, cell })
 }
 
 /// Appends the key ranges in which a search for that landmark, changed as `family` allows, has to
 /// look. `ranges` is not cleared.
 ///
-/// Unchanged needs usually three ranges. A change of pitch keeps ratio and dt, so it reads all cells
-/// of some buckets. A change of tempo reads the same cells of neighbouring buckets. A change of speed ties the two together: each dt of the track fixes the
-/// factor, and so the anchor's frequency.
+/// Unchanged needs one or two ranges. A change of pitch keeps ratio and dt, so it reads all cells of
+/// the shelves around. A change of tempo reads the same cells of neighbouring buckets. A change of
+/// speed ties the two together: each dt of the track fixes the factor, and so the anchor's frequency;
+/// its ranges are the least that hold those, and [`ln_speeds`] tells what of them is meant.
 pub fn probe(
     family: Family,
     anchor_freq: u16,
@@ -162,33 +181,37 @@ pub fn probe(
     let high = ln_freq(anchor_freq.saturating_add(tolerance.freq_steps));
     let dt_low = dt_ms.saturating_sub(tolerance.dt_edge_ms);
     let dt_high = dt_ms + tolerance.dt_edge_ms;
-    let mut push = |anchors: RangeInclusive<i32>, dt_cells: RangeInclusive<u32>| {
+    let mut push = |anchors: RangeInclusive<i32>, dt_cells: &dyn Fn(i32, i32) -> [u32; 2]| {
         push_ranges(anchors, ratio, tolerance.ratio_edge_percent, dt_cells, ranges);
     };
-    let same_dt = dt_low / KEY_DT_CELL_MS..=dt_high / KEY_DT_CELL_MS;
+    let same_dt = [dt_low / KEY_DT_CELL_MS, dt_high / KEY_DT_CELL_MS];
     match family {
-        Family::Unchanged => push(low..=high, same_dt),
-        Family::Pitch => push(low - REACH..=high + REACH, same_dt),
-        Family::Tempo => push(low..=high, reached_dt_cells(dt_low, dt_high)),
-        Family::Speed => {
-            for cell in reached_dt_cells(dt_low, dt_high) {
-                let [slowest, fastest] = ln_dt_ratios(cell, dt_low, dt_high, REACH);
-                push(low - fastest..=high - slowest, cell..=cell);
-            }
+        Family::Unchanged => push(low..=high, &|_, _| same_dt),
+        Family::Pitch => push(low - REACH..=high + REACH, &|_, _| same_dt),
+        Family::Tempo => {
+            let reached = dt_cells_after(dt_low, dt_high, -REACH, REACH);
+            push(low..=high, &|_, _| reached);
         }
+        Family::Speed => push(low - REACH..=high + REACH, &|anchor_low, anchor_high| {
+            // As many times as the query's anchor is above the track's, its dt is shorter.
+            let slowest = (low - anchor_high).max(-REACH);
+            let fastest = (high - anchor_low).min(REACH);
+            dt_cells_after(dt_low, dt_high, slowest, fastest)
+        }),
     }
 }
 
-/// The dt cells that a change within [`REACH`] can lead to.
-fn reached_dt_cells(dt_low_ms: u32, dt_high_ms: u32) -> RangeInclusive<u32> {
-    let factor = (f64::from(REACH) / 1e6).exp();
+/// The first and the last dt cell of tracks that lead to these time differences of a query when they
+/// are played faster by one of these factors, as logarithms in millionths.
+fn dt_cells_after(dt_low_ms: u32, dt_high_ms: u32, slowest: i32, fastest: i32) -> [u32; 2] {
+    let factor = |ln: i32| (f64::from(ln) / 1e6).exp();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a time difference is positive and below a second or so"
     )]
     let cell = |ms: f64| (ms as u32 / KEY_DT_CELL_MS).min((1 << DT_BITS) - 1);
-    cell(f64::from(dt_low_ms) / factor)..=cell(f64::from(dt_high_ms) * factor)
+    [cell(f64::from(dt_low_ms) * factor(slowest)), cell(f64::from(dt_high_ms) * factor(fastest))]
 }
 
 /// Natural logarithm of a time difference, in millionths. Zero gives the value of 1 ms.
@@ -219,34 +242,48 @@ pub fn ln_tempos(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
     ln_dt_ratios(dt_cell, dt_ms.saturating_sub(edge_ms), dt_ms + edge_ms, REACH + REACH / 3)
 }
 
+/// Logarithms, in millionths, of the smallest and the largest change of speed that may lead from a
+/// track's landmark with this dt to a query's with that time difference: what of a range for
+/// [`Family::Speed`] is meant.
+#[must_use]
+pub fn ln_speeds(bucket: u32, dt_ms: u32, tolerance: &Tolerance) -> [i32; 2] {
+    let dt_cell = bucket & ((1 << DT_BITS) - 1);
+    let edge_ms = tolerance.dt_edge_ms;
+    let [slowest, fastest] =
+        ln_dt_ratios(dt_cell, dt_ms.saturating_sub(edge_ms), dt_ms + edge_ms, REACH);
+    // As wide as the anchor's tolerance, and a cell, on either side.
+    [slowest - SPEED_MARGIN, fastest + SPEED_MARGIN]
+}
+
 /// Logarithm of the anchor's frequency that a key stands for, as [`ln_freq`]: the centre of its
 /// cell.
 #[must_use]
 pub fn ln_anchor(key: Key) -> i32 {
-    let zone = (key.bucket >> (RATIO_BITS + QUARTER_BITS + DT_BITS)) as usize;
-    let quarter = key.bucket >> DT_BITS & ((1 << QUARTER_BITS) - 1);
-    let cell = quarter.cast_signed() * i32::from(CELL_COUNT) + i32::from(key.cell);
+    let zone = (key.bucket >> (RATIO_BITS + EIGHTH_BITS + DT_BITS)) as usize;
+    let eighth = key.bucket >> DT_BITS & ((1 << EIGHTH_BITS) - 1);
+    let cell = eighth.cast_signed() * i32::from(CELL_COUNT) + i32::from(key.cell);
     zone_start(zone) + cell * KEY_CELL_HEIGHT + KEY_CELL_HEIGHT / 2
 }
 
 /// Number of slots: every [`slot_of`] is below it.
-pub const SLOT_COUNT: u32 = BUCKET_COUNT >> QUARTER_BITS;
+pub const SLOT_COUNT: u32 = BUCKET_COUNT >> EIGHTH_BITS;
 
-/// The slot of a bucket: that of all four quarters of a zone. What is counted by slot takes a quarter
-/// of the memory.
+/// The slot of a bucket: that of all eight buckets that differ in the eighth of the zone only. What is
+/// counted by slot takes an eighth of the memory.
 #[must_use]
 pub fn slot_of(bucket: u32) -> u32 {
     let dt = bucket & ((1 << DT_BITS) - 1);
-    bucket >> (QUARTER_BITS + DT_BITS) << DT_BITS | dt
+    bucket >> (EIGHTH_BITS + DT_BITS) << DT_BITS | dt
 }
 
-/// Appends the ranges of all buckets that hold this ratio, these time differences and anchors in
-/// this stretch (as [`ln_freq`]).
+/// Appends the ranges of all shelves that hold this ratio and anchors in this stretch (as
+/// [`ln_freq`]); `dt_cells` says the first and the last dt for the least and the greatest anchor of a
+/// shelf.
 fn push_ranges(
     anchors: RangeInclusive<i32>,
     ratio: i32,
     ratio_edge_percent: i32,
-    dt_cells: RangeInclusive<u32>,
+    dt_cells: &dyn Fn(i32, i32) -> [u32; 2],
     ranges: &mut Vec<KeyRange>,
 ) {
     let (low, high) = (*anchors.start(), *anchors.end());
@@ -255,18 +292,30 @@ fn push_ranges(
         if high < start || low >= start + KEY_ZONE_HEIGHT {
             continue;
         }
-        let first = quarter_of(cell_of((low - start).max(0)));
-        let last = quarter_of(cell_of((high - start).min(KEY_ZONE_HEIGHT - 1)));
+        let first = eighth_of(cell_of((low - start).max(0)));
+        let last = eighth_of(cell_of((high - start).min(KEY_ZONE_HEIGHT - 1)));
         let width = ratio_cell_width(zone);
         let edge = width * ratio_edge_percent / 100;
-        for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
-            for quarter in first.0..=last.0 {
-                let low = if quarter == first.0 { first.1 } else { 0 };
-                let high = if quarter == last.0 { last.1 } else { CELL_COUNT - 1 };
-                for dt_cell in dt_cells.clone() {
-                    if let Some(bucket) = bucket(zone, ratio_cell, quarter, dt_cell) {
-                        ranges.push(KeyRange { bucket, cells: low..=high });
-                    }
+        for eighth in first.0..=last.0 {
+            let cells = if eighth == first.0 { first.1 } else { 0 }..=if eighth == last.0 {
+                last.1
+            } else {
+                CELL_COUNT - 1
+            };
+            let anchor = |cell: u16| {
+                let cell = eighth.cast_signed() * i32::from(CELL_COUNT) + i32::from(cell);
+                start + cell * KEY_CELL_HEIGHT
+            };
+            let [dt_low, dt_high] = dt_cells(anchor(*cells.start()), anchor(*cells.end() + 1));
+            if dt_low > dt_high {
+                continue;
+            }
+            for ratio_cell in (ratio - edge).div_euclid(width)..=(ratio + edge).div_euclid(width) {
+                if let (Some(low), Some(high)) = (
+                    bucket(zone, ratio_cell, eighth, dt_low),
+                    bucket(zone, ratio_cell, eighth, dt_high.min((1 << DT_BITS) - 1)),
+                ) {
+                    ranges.push(KeyRange { buckets: low..=high, cells: cells.clone() });
                 }
             }
         }
@@ -282,8 +331,8 @@ fn zone_start(zone: usize) -> i32 {
     i32::try_from(zone).expect("zones are few") * KEY_ZONE_HEIGHT
 }
 
-/// Quarter of a cell of a zone, and its cell there.
-fn quarter_of(cell: u16) -> (u32, u16) {
+/// Eighth of a cell of a zone, and its cell there.
+fn eighth_of(cell: u16) -> (u32, u16) {
     (u32::from(cell / CELL_COUNT), cell % CELL_COUNT)
 }
 
@@ -304,10 +353,10 @@ fn ratio_cell_width(zone: usize) -> i32 {
     WIDTHS[zone]
 }
 
-fn bucket(zone: usize, ratio_cell: i32, quarter: u32, dt_cell: u32) -> Option<u32> {
+fn bucket(zone: usize, ratio_cell: i32, eighth: u32, dt_cell: u32) -> Option<u32> {
     let ratio = u32::try_from(ratio_cell + RATIO_BIAS).ok().filter(|r| *r < 1 << RATIO_BITS)?;
     let zone = u32::try_from(zone).expect("zones are few");
-    let shelf = (zone << RATIO_BITS | ratio) << QUARTER_BITS | quarter;
+    let shelf = (zone << RATIO_BITS | ratio) << EIGHTH_BITS | eighth;
     (dt_cell < 1 << DT_BITS).then_some(shelf << DT_BITS | dt_cell)
 }
 
@@ -331,9 +380,9 @@ mod tests {
     #[test]
     fn keys_of_format_version_2() {
         let zone_0 = key(steps(150.0), steps(250.0), 96).unwrap();
-        assert_eq!(zone_0, Key { bucket: ((512 + 40) << 2 | 1) << 7 | 12, cell: 113 - 70 });
+        assert_eq!(zone_0, Key { bucket: ((512 + 40) << 3 | 3) << 7 | 12, cell: 113 - 105 });
         let zone_6 = key(steps(1_200.0), steps(1_100.0), 807).unwrap();
-        assert_eq!(zone_6, Key { bucket: ((6 << 10 | (512 - 57)) << 2 | 1) << 7 | 100, cell: 28 });
+        assert_eq!(zone_6, Key { bucket: ((6 << 10 | (512 - 57)) << 3 | 2) << 7 | 100, cell: 28 });
         assert_eq!(slot_of(zone_6.bucket), (6 << 10 | (512 - 57)) << 7 | 100);
         assert!(slot_of(BUCKET_COUNT - 1) == SLOT_COUNT - 1);
     }
@@ -363,7 +412,7 @@ mod tests {
     fn is_covered(family: Family, stored: Key, (anchor, target, dt): (u16, u16, u32)) -> bool {
         let mut ranges = Vec::new();
         probe(family, anchor, target, dt, &Tolerance::of(family), &mut ranges);
-        ranges.iter().any(|r| r.bucket == stored.bucket && r.cells.contains(&stored.cell))
+        ranges.iter().any(|r| r.contains(stored))
     }
 
     proptest! {
@@ -409,6 +458,9 @@ mod tests {
             let both = (scaled(anchor), scaled(target));
             prop_assert!(is_covered(Family::Pitch, stored, (both.0, both.1, dt)));
             prop_assert!(is_covered(Family::Speed, stored, (both.0, both.1, slower)));
+            let [low, high] = ln_speeds(stored.bucket, slower, &Tolerance::of(Family::Speed));
+            let ln_change = ln_freq(both.0) - ln_anchor(stored);
+            prop_assert!((low..=high).contains(&ln_change), "{ln_change} {low} {high}");
             prop_assert!(is_covered(Family::Tempo, stored, (anchor, target, slower)));
             let [low, high] = ln_tempos(stored.bucket, slower, &Tolerance::of(Family::Tempo));
             prop_assert!((f64::from(low)..=f64::from(high)).contains(&(ln_factor * 1e6)));

@@ -29,11 +29,12 @@ impl Buffer {
         Self { start, lists, len: AtomicUsize::new(0) }
     }
 
-    /// Adds postings, ascending by bucket.
-    pub(super) fn add(&self, postings: &[(u32, Posting)]) {
-        for of_list in postings.chunk_by(|a, b| a.0 / LIST_BUCKETS == b.0 / LIST_BUCKETS) {
-            let list = &self.lists[(of_list[0].0 / LIST_BUCKETS) as usize];
-            let entries = of_list.iter().map(|(bucket, posting)| Entry::new(*bucket, *posting));
+    /// Adds postings, ascending.
+    pub(super) fn add(&self, postings: &[Posting]) {
+        let list_of = |posting: &Posting| posting.key.bucket / LIST_BUCKETS;
+        for of_list in postings.chunk_by(|a, b| list_of(a) == list_of(b)) {
+            let list = &self.lists[list_of(&of_list[0]) as usize];
+            let entries = of_list.iter().map(|posting| Entry::new(*posting));
             list.write().unwrap_or_else(PoisonError::into_inner).extend(entries);
         }
         self.len.fetch_add(postings.len(), Ordering::Relaxed);
@@ -44,11 +45,14 @@ impl Buffer {
         if self.len() == 0 {
             return;
         }
-        let Some(list) = self.lists.get((range.bucket / LIST_BUCKETS) as usize) else { return };
         let (first, last) = Entry::bounds(range);
-        let list = list.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = list.iter().filter(|entry| (first..=last).contains(*entry));
-        postings.extend(wanted.map(|entry| entry.posting()));
+        let [low, high] = [range.buckets.start(), range.buckets.end()]
+            .map(|bucket| (bucket / LIST_BUCKETS) as usize);
+        for list in self.lists.iter().take(high.saturating_add(1)).skip(low) {
+            let list = list.read().unwrap_or_else(PoisonError::into_inner);
+            let near = list.iter().filter(|entry| (first..=last).contains(*entry));
+            postings.extend(near.map(|entry| entry.posting()).filter(|p| range.contains(p.key)));
+        }
     }
 
     /// Number of postings.
@@ -80,6 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hash::Key;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
@@ -87,31 +92,32 @@ mod tests {
         #[test]
         fn what_is_added_is_read_in_the_order_of_keys(
             batches in proptest::collection::vec(
-                proptest::collection::btree_set((0_u32..40, 0_u16..70, 0_u32..1_000), 0..60), 0..4,
+                proptest::collection::btree_set((0_u32..40, 0_u16..35, 0_u32..1_000), 0..60), 0..4,
             ),
-            bucket in 0_u32..40, low in 0_u16..70, width in 0_u16..100,
+            bucket in 0_u32..40, dts in 0_u32..9, low in 0_u16..35, width in 0_u16..50,
         ) {
             let buffer = Buffer::new(0);
             let mut all = BTreeSet::new();
             for (i, batch) in batches.iter().enumerate() {
                 let base = i as u32 * 1_000;
                 let posting = |(bucket, cell, position): &(u32, u16, u32)| {
-                    (*bucket, Posting { cell: *cell, position: base + position })
+                    let key = Key { bucket: *bucket, cell: *cell };
+                    Posting { key, position: base + position }
                 };
                 let batch: Vec<_> = batch.iter().map(posting).collect();
                 buffer.add(&batch);
                 all.extend(batch);
             }
             let mut entries = Vec::new();
-            buffer.for_each(|entry| { entries.push((entry.bucket(), entry.posting())); Ok::<_, Infallible>(()) }).unwrap();
+            buffer.for_each(|entry| { entries.push(entry.posting()); Ok::<_, Infallible>(()) }).unwrap();
             prop_assert_eq!(buffer.len(), all.len());
             prop_assert_eq!(entries, all.iter().copied().collect::<Vec<_>>());
-            let range = KeyRange { bucket, cells: low..=low + width };
+            let range = KeyRange { buckets: bucket..=bucket + dts, cells: low..=low + width };
             let mut read = Vec::new();
             buffer.read(&range, &mut read);
             read.sort_unstable();
-            let wanted = all.iter().filter(|(b, p)| *b == bucket && range.cells.contains(&p.cell));
-            prop_assert_eq!(read, wanted.map(|(_, posting)| *posting).collect::<Vec<_>>());
+            let wanted = all.iter().filter(|posting| range.contains(posting.key));
+            prop_assert_eq!(read, wanted.copied().collect::<Vec<_>>());
         }
     }
 }

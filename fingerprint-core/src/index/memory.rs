@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::{
     Added, Change, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, write,
 };
-use crate::hash::KeyRange;
+use crate::hash::{Key, KeyRange};
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
@@ -23,7 +23,7 @@ pub struct MemoryIndex {
 struct State {
     next_position: u32,
     tracks: BTreeMap<TrackId, (TrackRecord, Arc<[Peak]>)>,
-    postings: BTreeMap<u32, BTreeSet<Posting>>,
+    postings: BTreeSet<Posting>,
 }
 
 impl MemoryIndex {
@@ -46,9 +46,7 @@ impl State {
     fn remove(&mut self, id: &TrackId) -> Option<TrackRecord> {
         let (record, _) = self.tracks.remove(id)?;
         let span = record.span;
-        for list in self.postings.values_mut() {
-            list.retain(|posting| !span.contains(posting.position));
-        }
+        self.postings.retain(|posting| !span.contains(posting.position));
         Some(record)
     }
 
@@ -76,9 +74,7 @@ impl State {
         self.next_position = entry.record.span.end();
         write::for_each_part(&entry.peaks, entry.record.span, params, |postings| {
             entry.record.count_postings(postings.len());
-            for (bucket, posting) in postings {
-                self.postings.entry(*bucket).or_default().insert(*posting);
-            }
+            self.postings.extend(postings);
             Ok::<_, IndexError>(())
         })?;
         self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.into()));
@@ -122,7 +118,8 @@ impl Index for MemoryIndex {
 
     fn bucket_len(&self, bucket: u32) -> u32 {
         let state = self.read();
-        let len = state.postings.get(&bucket).map_or(0, BTreeSet::len);
+        let bounds = |cell| Posting { key: Key { bucket, cell }, position: 0 };
+        let len = state.postings.range(bounds(0)..=bounds(u16::MAX)).count();
         u32::try_from(len).unwrap_or(u32::MAX)
     }
 
@@ -133,9 +130,11 @@ impl Index for MemoryIndex {
     ) -> Result<(), IndexError> {
         let state = self.read();
         for (i, range) in ranges.iter().enumerate() {
-            let Some(list) = state.postings.get(&range.bucket) else { continue };
-            let wanted: Vec<_> =
-                list.iter().filter(|p| range.cells.contains(&p.cell)).copied().collect();
+            let bounds =
+                |bucket: &u32, cell| Posting { key: Key { bucket: *bucket, cell }, position: 0 };
+            let stretch = bounds(range.buckets.start(), 0)..=bounds(range.buckets.end(), u16::MAX);
+            let in_stretch = state.postings.range(stretch);
+            let wanted: Vec<_> = in_stretch.filter(|p| range.contains(p.key)).copied().collect();
             if !wanted.is_empty() && visit(i, &wanted).is_break() {
                 break;
             }

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use timeline::Timeline;
 
 use crate::fingerprint::Fingerprint;
-use crate::hash::KeyRange;
+use crate::hash::{Key, KeyRange};
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
 
@@ -52,9 +52,8 @@ pub const POSITION_MS: u32 = 128;
 /// One occurrence of a landmark hash: where its anchor lies on the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Posting {
-    /// The least significant field of the hash, the cell of the anchor's frequency inside its
-    /// zone (see [`crate::hash`]).
-    pub cell: u16,
+    /// The hash.
+    pub key: Key,
     /// Steps of [`POSITION_MS`] since the start of the timeline.
     pub position: u32,
 }

@@ -38,13 +38,13 @@ pub(super) fn refuse_repeated_ids(tracks: &[NewTrack]) -> Result<(), IndexError>
     }
 }
 
-/// Calls `visit` with the postings of a constellation at `span`, part by part, each sorted by
-/// bucket and without repeats; the same from the stored peaks as from the fingerprint.
+/// Calls `visit` with the postings of a constellation at `span`, part by part, sorted and
+/// without repeats; the same from the stored peaks as from the fingerprint.
 pub(super) fn for_each_part<E>(
     peaks: &[Peak],
     span: Span,
     params: &Params,
-    mut visit: impl FnMut(&[(u32, Posting)]) -> Result<(), E>,
+    mut visit: impl FnMut(&[Posting]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut anchors = 0..0;
     while anchors.end < peaks.len() {
@@ -55,7 +55,7 @@ pub(super) fn for_each_part<E>(
         let landmarks = reference_landmarks(peaks, anchors.clone(), params);
         let posting = |landmark: Landmark| {
             let position = span.start + landmark.anchor_ms / POSITION_MS;
-            (landmark.key.bucket, Posting { cell: landmark.key.cell, position })
+            Posting { key: landmark.key, position }
         };
         let mut postings: Vec<_> = landmarks.into_iter().map(posting).collect();
         postings.sort_unstable();

@@ -21,7 +21,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
 use super::mapping::Mapping;
-use crate::hash::{self, Family, Key, KeyRange, REACH, Tolerance};
+use crate::hash::{self, Family, KeyRange, REACH, Tolerance};
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
 use crate::landmark;
 use crate::params::Params;
@@ -58,6 +58,8 @@ const OF_TRACK_MAX: usize = 3;
 const DIAGONAL_BIAS: i64 = 1 << 30;
 /// Bits of a biased diagonal in [`Vote::bin`].
 const DIAGONAL_BITS: u32 = 40;
+/// Buckets of a range, at most.
+const DT_COUNT: usize = 128;
 /// Added to rungs to keep them positive.
 const RUNG_BIAS: i32 = 64;
 
@@ -173,14 +175,16 @@ struct Read(u64);
 
 impl Read {
     const PAIR_BITS: u32 = 15;
-    const CELL_BITS: u32 = 7;
-    const CELL_MASK: u64 = (1 << Self::CELL_BITS) - 1;
+    const CELL_BITS: u32 = 6;
+    const RUN_BITS: u32 = 7;
 
     fn new(range: &KeyRange, pair: usize) -> Self {
-        let cells =
-            u64::from(*range.cells.start()) << Self::CELL_BITS | u64::from(*range.cells.end());
-        let key = u64::from(range.bucket) << (2 * Self::CELL_BITS) | cells;
-        Self(key << Self::PAIR_BITS | pair as u64)
+        let (start, end) = (*range.buckets.start(), *range.buckets.end());
+        let mut bits = u64::from(start);
+        bits = bits << Self::CELL_BITS | u64::from(*range.cells.start());
+        bits = bits << Self::RUN_BITS | u64::from(end - start);
+        bits = bits << Self::CELL_BITS | u64::from(*range.cells.end());
+        Self(bits << Self::PAIR_BITS | pair as u64)
     }
 
     fn pair(self) -> usize {
@@ -188,16 +192,23 @@ impl Read {
     }
 
     fn range(self) -> KeyRange {
-        let key = self.0 >> Self::PAIR_BITS;
-        let start = (key >> Self::CELL_BITS & Self::CELL_MASK) as u16;
-        let end = (key & Self::CELL_MASK) as u16;
-        let bucket = u32::try_from(key >> (2 * Self::CELL_BITS)).unwrap_or(u32::MAX);
-        KeyRange { bucket, cells: start..=end }
+        let mut rest = self.0 >> Self::PAIR_BITS;
+        let mut take = |bits: u32| {
+            let field = rest & ((1 << bits) - 1);
+            rest >>= bits;
+            field
+        };
+        let (end, run, start) =
+            (take(Self::CELL_BITS), take(Self::RUN_BITS), take(Self::CELL_BITS));
+        let cell = |field: u64| u16::try_from(field).unwrap_or(u16::MAX);
+        let bucket = u32::try_from(rest).unwrap_or(u32::MAX);
+        let last = bucket.saturating_add(u32::try_from(run).unwrap_or(0));
+        KeyRange { buckets: bucket..=last, cells: cell(start)..=cell(end) }
     }
 }
 
 const _: () = assert!(PAIRS_MAX <= 1 << Read::PAIR_BITS);
-const _: () = assert!(hash::CELL_COUNT as u64 <= Read::CELL_MASK);
+const _: () = assert!(hash::CELL_COUNT < 1 << Read::CELL_BITS);
 
 /// What a pass reads, in the order of the index: key ranges, and the pair that each is for.
 fn plan_reads(
@@ -213,6 +224,8 @@ fn plan_reads(
     // Postings that a pair costs, about, and its reads.
     let mut costs: Vec<(f64, Range<usize>)> = Vec::new();
     let mut ranges = Vec::new();
+    // A staircase is about a third of the rectangles around it.
+    let meant = if family == Family::Speed { 1.0 / 3.0 } else { 1.0 };
     landmark::for_each_pair(peaks, params, |anchor, target| {
         if pairs.len() == PAIRS_MAX {
             return;
@@ -221,10 +234,10 @@ fn plan_reads(
         hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
         let (first, mut cost) = (reads.len(), 0.0);
         for range in ranges.drain(..) {
-            let len = index.bucket_len(range.bucket);
+            let len: u32 = range.buckets.clone().map(|bucket| index.bucket_len(bucket)).sum();
             if len > 0 {
                 let share = range.cells.len() as f64 / f64::from(hash::CELL_COUNT);
-                cost += f64::from(len) * share;
+                cost += f64::from(len) * share * meant;
                 reads.push(Read::new(&range, pairs.len()));
             }
         }
@@ -268,7 +281,6 @@ struct Hits {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     probe: Probe,
-    bucket: u32,
     /// Place behind the last in [`Hits::postings`].
     end: usize,
 }
@@ -285,7 +297,7 @@ fn read_hits(
     index.read_postings(&ranges, &mut |i, postings| {
         hits.postings.extend_from_slice(postings);
         let end = hits.postings.len();
-        hits.runs.push(Run { probe: probes[i], bucket: ranges[i].bucket, end });
+        hits.runs.push(Run { probe: probes[i], end });
         if end < HITS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(hits)
@@ -296,49 +308,81 @@ fn read_hits(
 fn for_each_vote(hits: &Hits, middle_ms: u32, family: Family, mut visit: impl FnMut(Vote)) {
     let tolerance = Tolerance::of(family);
     let mut start = 0;
-    for Run { probe, bucket, end } in &hits.runs {
-        let postings = &hits.postings[start..*end];
+    for Run { probe, end } in &hits.runs {
+        let run = &hits.postings[start..*end];
         start = *end;
-        let weight = 4.0 / (1.0 + postings.len() as f32).sqrt();
+        let counts = DtCounts::new(run);
         let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
-        let mut vote = |rung: i32, steps: i64, ln_change: i32, position: u32| {
-            let bin = vote_bin(rung, i64::from(position) - steps);
-            visit(Vote { bin, weight, ln_change: ln_change as f32, position });
-        };
-        match family {
-            Family::Unchanged => {
-                let steps = steps_from_middle(family, 0, from_middle_ms);
-                postings.iter().for_each(|posting| vote(0, steps, 0, posting.position));
-            }
-            Family::Tempo => {
-                // The bucket says all that is known of the change.
-                let [low, high] = hash::ln_tempos(*bucket, probe.dt_ms, &tolerance);
-                let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
-                let ln_change = low.midpoint(high);
-                for rung in nearest(low)..=nearest(high) {
-                    let steps = steps_from_middle(family, rung, from_middle_ms);
-                    postings.iter().for_each(|p| vote(rung, steps, ln_change, p.position));
+        // In one segment, postings of one dt lie side by side.
+        for postings in run.chunk_by(|a, b| a.key.bucket == b.key.bucket) {
+            let bucket = postings[0].key.bucket;
+            let weight = 4.0 / (1.0 + counts.of(bucket) as f32).sqrt();
+            let mut vote = |rung: i32, steps: i64, ln_change: i32, position: u32| {
+                let bin = vote_bin(rung, i64::from(position) - steps);
+                visit(Vote { bin, weight, ln_change: ln_change as f32, position });
+            };
+            match family {
+                Family::Unchanged => {
+                    let steps = steps_from_middle(family, 0, from_middle_ms);
+                    postings.iter().for_each(|posting| vote(0, steps, 0, posting.position));
                 }
-            }
-            Family::Pitch | Family::Speed => {
-                let ln_anchor = hash::ln_freq(probe.anchor_freq);
-                let steps_of = |rung| {
-                    [rung, rung + 1].map(|rung| steps_from_middle(family, rung, from_middle_ms))
-                };
-                // Neighbouring postings are mostly of one rung.
-                let (mut rung, mut steps) = (0, steps_of(0));
-                for posting in postings {
-                    let key = Key { bucket: *bucket, cell: posting.cell };
-                    let ln_change = ln_anchor - hash::ln_anchor(key);
-                    let below = ln_change.div_euclid(RUNG);
-                    if below != rung {
-                        (rung, steps) = (below, steps_of(below));
+                Family::Tempo => {
+                    // The bucket says all that is known of the change.
+                    let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, &tolerance);
+                    let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
+                    let ln_change = low.midpoint(high);
+                    for rung in nearest(low)..=nearest(high) {
+                        let steps = steps_from_middle(family, rung, from_middle_ms);
+                        postings.iter().for_each(|p| vote(rung, steps, ln_change, p.position));
                     }
-                    vote(rung, steps[0], ln_change, posting.position);
-                    vote(rung + 1, steps[1], ln_change, posting.position);
+                }
+                Family::Pitch | Family::Speed => {
+                    let [low, high] = match family {
+                        Family::Speed => hash::ln_speeds(bucket, probe.dt_ms, &tolerance),
+                        _ => [i32::MIN, i32::MAX],
+                    };
+                    let ln_anchor = hash::ln_freq(probe.anchor_freq);
+                    let steps_of = |rung| {
+                        [rung, rung + 1].map(|rung| steps_from_middle(family, rung, from_middle_ms))
+                    };
+                    // Neighbouring postings are mostly of one rung.
+                    let (mut rung, mut steps) = (0, steps_of(0));
+                    for posting in postings {
+                        let ln_change = ln_anchor - hash::ln_anchor(posting.key);
+                        if !(low..=high).contains(&ln_change) {
+                            continue;
+                        }
+                        let below = ln_change.div_euclid(RUNG);
+                        if below != rung {
+                            (rung, steps) = (below, steps_of(below));
+                        }
+                        vote(rung, steps[0], ln_change, posting.position);
+                        vote(rung + 1, steps[1], ln_change, posting.position);
+                    }
                 }
             }
         }
+    }
+}
+
+/// How many postings of a run each of its buckets has.
+struct DtCounts {
+    first: u32,
+    counts: [u32; DT_COUNT],
+}
+
+impl DtCounts {
+    fn new(run: &[Posting]) -> Self {
+        let first = run.iter().map(|posting| posting.key.bucket).min().unwrap_or(0);
+        let mut counts = Self { first, counts: [0; DT_COUNT] };
+        for posting in run {
+            counts.counts[(posting.key.bucket - first) as usize % DT_COUNT] += 1;
+        }
+        counts
+    }
+
+    fn of(&self, bucket: u32) -> u32 {
+        self.counts[(bucket - self.first) as usize % DT_COUNT]
     }
 }
 
@@ -354,20 +398,13 @@ fn supported_votes(hits: &Hits, middle_ms: u32, family: Family) -> Vec<Vote> {
         for_each_vote(hits, middle_ms, family, |vote| votes.push(vote));
         return votes;
     }
-    let bits = (8 * hits.postings.len()).next_power_of_two().trailing_zeros();
-    let mut counts = vec![0_u8; 1 << bits];
-    // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
-    #[expect(clippy::cast_possible_truncation, reason = "the hash has as many bits as the table")]
-    let place = |cell: u64| (cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize;
-    for_each_vote(hits, middle_ms, family, |vote| {
-        let count = &mut counts[place(vote.bin / CELL_BINS)];
-        *count = count.saturating_add(1);
-    });
+    let mut counts = CellCounts::for_votes(2 * hits.postings.len());
+    for_each_vote(hits, middle_ms, family, |vote| counts.count(vote.bin / CELL_BINS));
     for_each_vote(hits, middle_ms, family, |vote| {
         // True votes of two neighbouring bins may lie in two cells.
         let cell = vote.bin / CELL_BINS;
         let nearer = if vote.bin % CELL_BINS < CELL_BINS / 2 { cell - 1 } else { cell + 1 };
-        if counts[place(cell)].saturating_add(counts[place(nearer)]) >= SUPPORT_MIN {
+        if counts.of(cell) + counts.of(nearer) >= SUPPORT_MIN {
             votes.push(vote);
         }
     });
@@ -393,6 +430,47 @@ fn steps_from_middle(family: Family, rung: i32, from_middle_ms: f64) -> i64 {
     let whole_ms = ms as i64;
     // Rounded down by hand: the function for it is a call on processors of the common baseline.
     (whole_ms - i64::from(whole_ms as f64 > ms)).div_euclid(i64::from(POSITION_MS))
+}
+
+/// Votes in coarse cells, up to three in each: two bits a cell, so that all of them fit into the
+/// processor's cache. Cells may collide.
+struct CellCounts {
+    /// Four cells a byte.
+    bytes: Vec<u8>,
+    /// Bits of a hash that are not used.
+    shift: u32,
+}
+
+impl CellCounts {
+    /// With four cells a vote.
+    fn for_votes(vote_count: usize) -> Self {
+        let cells = (4 * vote_count).next_power_of_two().max(8);
+        Self { bytes: vec![0; cells / 4], shift: u64::BITS - cells.trailing_zeros() }
+    }
+
+    /// Byte of a cell, and the place of its bits there.
+    #[inline]
+    fn place(&self, cell: u64) -> (usize, u32) {
+        // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
+        let hash = cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
+        let place = (hash / 4) as usize;
+        (place, 2 * (hash % 4) as u32)
+    }
+
+    #[inline]
+    fn count(&mut self, cell: u64) {
+        let (place, shift) = self.place(cell);
+        let byte = &mut self.bytes[place];
+        if *byte >> shift & 3 < 3 {
+            *byte += 1 << shift;
+        }
+    }
+
+    #[inline]
+    fn of(&self, cell: u64) -> u8 {
+        let (place, shift) = self.place(cell);
+        self.bytes[place] >> shift & 3
+    }
 }
 
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
@@ -468,13 +546,13 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         let probe = Probe { anchor_ms: 5_000, anchor_freq: 4_000, dt_ms: 300 };
         let key = hash::key(4_100, 4_300, 300).unwrap();
-        let posting = |position| Posting { cell: key.cell, position };
+        let posting = |position| Posting { key, position };
         let mut postings: Vec<_> = (0..100_000).map(|_| posting(rng.u32(0..400_000_000))).collect();
         for position in [399_990_000, 400_000_000, 400_030_003, 400_040_002] {
             // Supported by three votes in two neighbouring bins, wherever cells begin.
             postings.extend([0, 0, 1].map(|step| posting(position + step)));
         }
-        let runs = vec![Run { probe, bucket: key.bucket, end: postings.len() }];
+        let runs = vec![Run { probe, end: postings.len() }];
         let hits = Hits { postings, runs };
         let mut all = Vec::new();
         for_each_vote(&hits, 5_000, Family::Pitch, |vote| all.push(vote));

@@ -1,7 +1,7 @@
 //! How many postings each bucket holds, about: the resident table, and its stored copy.
 //!
-//! The four buckets that differ in their quarter only are one *slot* and counted together: a table
-//! for each of them would take 50 MiB.
+//! The eight buckets that differ in the eighth of their zone only are one *slot* and counted together:
+//! a table for each of them would take 100 MiB.
 //!
 //! The copy counts what is in segments. It is written together with every change of them, so it is
 //! right whenever it can be read; should it be damaged, all blocks are counted anew.
@@ -49,13 +49,13 @@ impl BucketLens {
     /// Zero for a bucket that no key has.
     pub(super) fn get(&self, bucket: u32) -> u32 {
         let len = self.all.get(slot_of(bucket) as usize);
-        len.map_or(0, |len| len.load(Ordering::Relaxed).div_ceil(4))
+        len.map_or(0, |len| len.load(Ordering::Relaxed).div_ceil(8))
     }
 
-    /// Counts postings, ascending by bucket, that are about to be added.
-    pub(super) fn count_all(&self, postings: &[(u32, Posting)]) {
-        for list in postings.chunk_by(|a, b| a.0 == b.0) {
-            if let Some(len) = self.all.get(slot_of(list[0].0) as usize) {
+    /// Counts postings, ascending, that are about to be added.
+    pub(super) fn count_all(&self, postings: &[Posting]) {
+        for list in postings.chunk_by(|a, b| a.key.bucket == b.key.bucket) {
+            if let Some(len) = self.all.get(slot_of(list[0].key.bucket) as usize) {
                 len.fetch_add(u32::try_from(list.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
             }
         }
@@ -213,7 +213,9 @@ impl Inner {
                 // As far as it can be read.
                 let _ = Block::open(bytes, first).and_then(|block| block.decode(&mut numbers));
                 for entry in numbers.iter().filter_map(|number| directory.stretch.unpack(*number)) {
-                    if let Some(count) = counts.get_mut(slot_of(entry.bucket()) as usize) {
+                    if let Some(count) =
+                        counts.get_mut(slot_of(entry.posting().key.bucket) as usize)
+                    {
                         *count = count.saturating_add(1);
                     }
                 }

@@ -94,7 +94,7 @@ impl Inner {
         let merged = self.write_segment(stretch, |push| {
             merge_sources(&mut sources, |entry| {
                 if holes.contain(entry.position()) {
-                    change.purged.count(entry.bucket());
+                    change.purged.count(entry.posting().key.bucket);
                     return Ok(());
                 }
                 push(entry)

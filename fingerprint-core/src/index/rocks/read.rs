@@ -50,9 +50,6 @@ impl Inner {
                 .collect();
             for (i, range) in ranges[first..first + plan.range_count].iter().enumerate() {
                 postings.clear();
-                if self.lens.get(range.bucket) == 0 {
-                    continue;
-                }
                 for cursor in &mut cursors {
                     cursor.read(i, range, &mut postings)?;
                 }
@@ -207,7 +204,7 @@ impl<'a> Cursor<'a> {
                 self.open = Some((place, block));
             }
             let Some((_, block)) = &self.open else { continue };
-            let take = |number| postings.push(stretch.posting_in(range.bucket, number));
+            let take = |number| postings.extend(stretch.posting_in(range, number));
             block.visit(low, high, take).ok_or_else(damaged)?;
         }
         Ok(())

@@ -149,10 +149,10 @@ impl Inner {
             frozen.for_each(|entry| {
                 // Of tracks that were removed meanwhile, or could not be added.
                 if holes.contain(entry.position()) {
-                    change.dropped.count(entry.bucket());
+                    change.dropped.count(entry.posting().key.bucket);
                     return Ok(());
                 }
-                change.stored.count(entry.bucket());
+                change.stored.count(entry.posting().key.bucket);
                 push(entry)
             })
         })?;
