@@ -21,8 +21,8 @@
 //!
 //! Parts of bits as in [`super::bits`]; varints are LEB128.
 //!
-//! Numbers that are spread evenly need k + 2 to k + 3 bits each, half a bit more than gaps in a Rice
-//! code would; but from those a search had to decode ten times what it wanted, which took a fifth of
+//! Numbers that are spread evenly need k + 2 to k + 3 bits each. Gaps in a Rice code would need a
+//! quarter of a bit less; but from those a search had to decode ten times what it wanted, which took a fifth of
 //! its time.
 //!
 //! # Source

@@ -45,7 +45,9 @@ pub enum IndexError {
         path: PathBuf,
     },
     /// The index was written by another release.
-    #[error("index format version is {actual}, this build reads {expected}; re-ingest the catalog")]
+    #[error(
+        "index format version is {actual}, this build reads {expected}; ingest the catalog into a new folder: earmark ingest --index NEW_FOLDER"
+    )]
     FormatVersion {
         /// Version this build reads and writes.
         expected: u32,
@@ -54,7 +56,7 @@ pub enum IndexError {
     },
     /// The index was built with other fingerprint parameters, so its hashes mean something else.
     #[error(
-        "index was built with parameters {actual:016x}, this build runs {expected:016x}; re-ingest the catalog"
+        "index was built with parameters {actual:016x}, this build runs {expected:016x}; ingest the catalog into a new folder: earmark ingest --index NEW_FOLDER"
     )]
     ParamsMismatch {
         /// Digest of the running parameters.

@@ -203,8 +203,8 @@ pub trait Index: Send + Sync + fmt::Debug {
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError>;
 
     /// How many postings a bucket holds, about, without reading any: what a search needs to read
-    /// rare keys first. At least those of live tracks, so zero says that there is nothing to find;
-    /// more if tracks have been removed. Costs some nanoseconds. Zero for a bucket that no key has.
+    /// rare keys first. Zero only if no live track has a posting there; removed tracks may
+    /// be counted. Costs some nanoseconds. Zero for a bucket that no key has.
     fn bucket_len(&self, bucket: u32) -> u32;
 
     /// Reads the postings of many key ranges in one call, so that a store far away needs few

@@ -109,8 +109,8 @@ impl Weighter<BlockId, Arc<[u8]>> for BlockWeight {
     }
 }
 
-/// Blocks read lately. A search reads thousands, most of them the same ones as other searches; the
-/// database's own cache needs seven times as long to find one.
+/// Blocks read lately. A search reads thousands, and the database's own cache takes longer to find
+/// one.
 pub(super) type BlockCache = Cache<BlockId, Arc<[u8]>, BlockWeight>;
 
 /// A cache of [`CACHE_BYTES`].
