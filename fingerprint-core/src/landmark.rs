@@ -31,7 +31,8 @@ pub struct Landmark {
 }
 
 /// The landmarks that are stored for a track: for every peak of rank at most
-/// [`Params::landmark_rank_max`] the [`Params::reference_fan_out`] strongest targets in its zone.
+/// [`Params::landmark_rank_max`] the strongest targets in its zone, [`Params::reference_fan_out`] of
+/// them for rank 0 and one less for each higher rank, but one at least.
 ///
 /// `peaks` is a constellation in ascending order. Only peaks up to that rank are used, so the
 /// peaks that an index keeps for verification give the same landmarks as the whole fingerprint.

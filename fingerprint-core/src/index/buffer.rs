@@ -5,11 +5,12 @@
 //! push and reading a look through some dozens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+
+use dashmap::DashMap;
 
 use super::Posting;
 use super::segment::Entry;
-use crate::hash::{BUCKET_COUNT, KeyRange};
+use crate::hash::KeyRange;
 
 /// Buckets of one list: at four million postings a list has about a hundred of them.
 const LIST_BUCKETS: u32 = 32;
@@ -19,23 +20,22 @@ const LIST_BUCKETS: u32 = 32;
 pub(super) struct Buffer {
     /// Position on the timeline from which on all postings are here.
     pub(super) start: u32,
-    lists: Box<[RwLock<Vec<Entry>>]>,
+    /// By number of the list: bucket / [`LIST_BUCKETS`].
+    lists: DashMap<u32, Vec<Entry>>,
     len: AtomicUsize,
 }
 
 impl Buffer {
     pub(super) fn new(start: u32) -> Self {
-        let lists = (0..BUCKET_COUNT.div_ceil(LIST_BUCKETS)).map(|_| RwLock::default()).collect();
-        Self { start, lists, len: AtomicUsize::new(0) }
+        Self { start, lists: DashMap::new(), len: AtomicUsize::new(0) }
     }
 
     /// Adds postings, ascending.
     pub(super) fn add(&self, postings: &[Posting]) {
         let list_of = |posting: &Posting| posting.key.bucket / LIST_BUCKETS;
         for of_list in postings.chunk_by(|a, b| list_of(a) == list_of(b)) {
-            let list = &self.lists[list_of(&of_list[0]) as usize];
             let entries = of_list.iter().map(|posting| Entry::new(*posting));
-            list.write().unwrap_or_else(PoisonError::into_inner).extend(entries);
+            self.lists.entry(list_of(&of_list[0])).or_default().extend(entries);
         }
         self.len.fetch_add(postings.len(), Ordering::Relaxed);
     }
@@ -46,10 +46,8 @@ impl Buffer {
             return;
         }
         let (first, last) = Entry::bounds(range);
-        let [low, high] = [range.buckets.start(), range.buckets.end()]
-            .map(|bucket| (bucket / LIST_BUCKETS) as usize);
-        for list in self.lists.iter().take(high.saturating_add(1)).skip(low) {
-            let list = list.read().unwrap_or_else(PoisonError::into_inner);
+        for list in range.buckets.start() / LIST_BUCKETS..=range.buckets.end() / LIST_BUCKETS {
+            let Some(list) = self.lists.get(&list) else { continue };
             let near = list.iter().filter(|entry| (first..=last).contains(*entry));
             postings.extend(near.map(|entry| entry.posting()).filter(|p| range.contains(p.key)));
         }
@@ -65,10 +63,12 @@ impl Buffer {
         &self,
         mut visit: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut lists: Vec<u32> = self.lists.iter().map(|list| *list.key()).collect();
+        lists.sort_unstable();
         let mut sorted = Vec::new();
-        for list in &self.lists {
+        for list in lists {
             sorted.clear();
-            sorted.extend_from_slice(&list.read().unwrap_or_else(PoisonError::into_inner));
+            sorted.extend(self.lists.get(&list).iter().flat_map(|list| list.iter().copied()));
             sorted.sort_unstable();
             sorted.iter().try_for_each(|entry| visit(*entry))?;
         }

@@ -75,7 +75,8 @@ fn key_of(number: u64) -> Key {
 fn key_bounds(range: &KeyRange) -> (u64, u64) {
     let low = *range.cells.start().min(&CELL_COUNT);
     let high = *range.cells.end().min(&(CELL_COUNT - 1));
-    let number = |bucket: &u32, cell| key_number(Key { bucket: *bucket, cell });
+    // Buckets that no key has are empty.
+    let number = |bucket: &u32, cell| key_number(Key { bucket: *bucket.min(&BUCKET_COUNT), cell });
     (number(range.buckets.start(), low), number(range.buckets.end(), high))
 }
 
@@ -255,15 +256,15 @@ impl<S: FnMut(u32, &[u8]) -> Result<(), IndexError>> SegmentBuilder<S> {
         Ok(())
     }
 
-    /// The directory of the whole segment, and the sink.
+    /// The directory of the whole segment.
     ///
     /// # Errors
     ///
     /// Those of the sink.
-    pub(super) fn finish(mut self) -> Result<(Directory, S), IndexError> {
+    pub(super) fn finish(mut self) -> Result<Directory, IndexError> {
         self.finish_block()?;
-        let Self { stretch, posting_count, firsts, sink, .. } = self;
-        Ok((Directory { stretch, posting_count, firsts }, sink))
+        let Self { stretch, posting_count, firsts, .. } = self;
+        Ok(Directory { stretch, posting_count, firsts })
     }
 }
 
@@ -296,7 +297,7 @@ mod tests {
             Ok(())
         });
         entries.iter().for_each(|entry| builder.push(*entry).unwrap());
-        let (directory, _) = builder.finish().unwrap();
+        let directory = builder.finish().unwrap();
         (directory, blocks)
     }
 

@@ -132,13 +132,11 @@ impl Piece {
 
     /// Bytes of all its parts.
     fn byte_len(&self) -> Option<usize> {
-        let columns = self.freq.1 + self.level.1 + self.rank_width;
         let fixed = bits::byte_len(self.len - 1, self.gap_width)
             // Each column ends at a byte.
             + bits::byte_len(self.len, self.freq.1)
             + bits::byte_len(self.len, self.level.1)
             + bits::byte_len(self.len, self.rank_width);
-        debug_assert!(columns <= FREQ_WIDTH_MAX + LEVEL_WIDTH_MAX + RANK_WIDTH_MAX);
         fixed.checked_add(self.unary_len)
     }
 

@@ -4,6 +4,7 @@
 //! which shares all parts with the old one that have not changed: adding to an index of a million
 //! tracks copies a few hundred entries.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{IndexError, POSITION_MS, Span};
@@ -23,6 +24,17 @@ pub struct Timeline {
     len: usize,
     /// Steps of all spans together.
     step_count: u64,
+}
+
+/// Parts of the timeline, ascending.
+#[derive(Debug)]
+pub(super) struct Holes(Vec<Range<u32>>);
+
+impl Holes {
+    pub(super) fn contains(&self, position: u32) -> bool {
+        let behind = self.0.partition_point(|hole| hole.start <= position);
+        behind.checked_sub(1).is_some_and(|i| self.0[i].contains(&position))
+    }
 }
 
 impl Timeline {
@@ -104,6 +116,22 @@ impl Timeline {
         (position < span.end()).then_some((*span, id))
     }
 
+    /// The parts of `stretch` that belong to no live track.
+    pub(super) fn holes(&self, stretch: Range<u32>) -> Holes {
+        let mut holes = Vec::new();
+        let mut start = stretch.start;
+        for (span, _) in self.entries().take_while(|(span, _)| span.start < stretch.end) {
+            if span.start > start {
+                holes.push(start..span.start);
+            }
+            start = start.max(span.end());
+        }
+        if start < stretch.end {
+            holes.push(start..stretch.end);
+        }
+        Holes(holes)
+    }
+
     /// All live tracks in the order of the timeline.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &(Span, TrackId)> {
         self.parts.iter().flat_map(|part| part.iter())
@@ -167,6 +195,8 @@ mod tests {
             prop_assert!((timeline.duration_s() - f64::from(steps) * 0.128).abs() < 1e-6);
             let there = kept.iter().find(|(span, _)| span.contains(ask));
             prop_assert_eq!(timeline.locate(ask), there.map(|(span, id)| (*span, id)));
+            let is_hole = (100..3_000).contains(&ask) && there.is_none();
+            prop_assert_eq!(timeline.holes(100..3_000).contains(ask) && (100..3_000).contains(&ask), is_hole);
         }
     }
 

@@ -94,7 +94,10 @@ impl BucketLens {
         commit(encode(&next, end))?;
         *stored = Stored { lens: next, end };
         for (bucket, count) in change.purged.0.iter().chain(&change.dropped.0) {
-            self.all[slot_of(*bucket) as usize].fetch_sub(*count, Ordering::Relaxed);
+            // A block that could not be counted when the index was opened may be left out all the same.
+            let less = |len: u32| Some(len.saturating_sub(*count));
+            let len = &self.all[slot_of(*bucket) as usize];
+            let _ = len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
         Ok(())
     }

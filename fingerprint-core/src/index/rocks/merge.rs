@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering;
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::lens::LensChange;
-use super::segments::{Segment, block_key};
-use super::{BLOCKS, Inner, corrupt, lock, storage};
+use super::segments::{Segment, block_key, damaged};
+use super::{BLOCKS, Inner, lock, storage};
+use crate::index::IndexError;
 use crate::index::block::{BLOCK_LEN, Block};
 use crate::index::segment::{Entry, Stretch};
-use crate::index::{IndexError, Timeline};
 
 /// Segments that are merged at a time.
 const FAN_IN: usize = 4;
@@ -85,15 +85,15 @@ impl Inner {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(()) };
         let stretch =
             Stretch { start: first.directory.stretch.start, end: last.directory.stretch.end };
-        let holes = Holes::new(&self.live().timeline, stretch);
+        let holes = self.live().timeline.holes(stretch.start..stretch.end);
         let mut sources = segments
             .iter()
             .map(|segment| Source::new(self, segment))
             .collect::<Result<Vec<_>, _>>()?;
         let mut change = LensChange { replaced: segments, ..LensChange::default() };
-        let merged = self.write_segment(stretch, |push| {
+        let merged = self.write_segment(stretch, &mut |push| {
             merge_sources(&mut sources, |entry| {
-                if holes.contain(entry.position()) {
+                if holes.contains(entry.position()) {
                     change.purged.count(entry.posting().key.bucket);
                     return Ok(());
                 }
@@ -207,39 +207,6 @@ impl<'i> Source<'i> {
         self.rows.next();
         self.next_block += 1;
         Ok(true)
-    }
-}
-
-/// What to tell of a block that is missing or damaged.
-pub(super) fn damaged(segment: u32, block: usize) -> IndexError {
-    corrupt(format!("block {block} of segment {segment} is damaged"))
-}
-
-/// The parts of a stretch that belong to no live track.
-pub(super) struct Holes(Vec<Range<u32>>);
-
-impl Holes {
-    pub(super) fn new(timeline: &Timeline, stretch: Stretch) -> Self {
-        let mut holes = Vec::new();
-        let mut start = stretch.start;
-        for (span, _) in timeline.entries() {
-            if span.start >= stretch.end {
-                break;
-            }
-            if span.start > start {
-                holes.push(start..span.start);
-            }
-            start = start.max(span.end());
-        }
-        if start < stretch.end {
-            holes.push(start..stretch.end);
-        }
-        Self(holes)
-    }
-
-    pub(super) fn contain(&self, position: u32) -> bool {
-        let behind = self.0.partition_point(|hole| hole.start <= position);
-        behind.checked_sub(1).is_some_and(|i| self.0[i].contains(&position))
     }
 }
 

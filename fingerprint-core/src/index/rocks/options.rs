@@ -6,6 +6,8 @@ use super::BLOCKS;
 
 /// Changes gathered in memory before they are written to files.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
+/// Changes that are only in the log, at most.
+const LOG_BYTES_MAX: u64 = 256 << 20;
 /// Blocks of postings are about 2.8 KB: each becomes one of RocksDB's own, so that reading one
 /// reads nothing else.
 const BLOCK_BYTES: usize = 1 << 10;
@@ -20,6 +22,8 @@ pub(super) fn database() -> Options {
     options.set_max_log_file_size(1 << 20);
     options.set_stats_dump_period_sec(0);
     options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
+    // Families that change little would keep logs of gigabytes, which opening reads again.
+    options.set_max_total_wal_size(LOG_BYTES_MAX);
     options
 }
 

@@ -7,8 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rocksdb::ReadOptions;
 
-use super::merge::damaged;
-use super::segments::{Segment, Store, block_key};
+use super::segments::{Segment, Store, block_key, damaged};
 use super::{BLOCKS, Inner, storage};
 use crate::hash::KeyRange;
 use crate::index::block::Block;

@@ -10,14 +10,13 @@
 //! when the index is opened.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use rocksdb::{IngestExternalFileOptions, IteratorMode, SstFileWriter, WriteBatch};
 
 use super::lens::LensChange;
-use super::merge::Holes;
 use super::{
     BLOCKS, CONSTELLATIONS, INCOMING, Inner, META, SEGMENTS, corrupt, lens, lock, options, storage,
 };
@@ -65,6 +64,11 @@ pub(super) fn block_key(segment: u32, block: u32) -> [u8; 8] {
 pub(super) fn parse_block_key(key: &[u8]) -> Option<(u32, u32)> {
     let key = u64::from_be_bytes(key.try_into().ok()?);
     Some((u32::try_from(key >> u32::BITS).ok()?, u32::try_from(key & u64::from(u32::MAX)).ok()?))
+}
+
+/// What to tell of a block that is missing or damaged.
+pub(super) fn damaged(segment: u32, block: usize) -> IndexError {
+    corrupt(format!("block {block} of segment {segment} is damaged"))
 }
 
 impl Inner {
@@ -143,12 +147,12 @@ impl Inner {
         let store = self.store();
         let Some(frozen) = &store.frozen else { return Ok(()) };
         let stretch = Stretch { start: frozen.start, end: store.active.start };
-        let holes = Holes::new(&self.live().timeline, stretch);
+        let holes = self.live().timeline.holes(stretch.start..stretch.end);
         let mut change = LensChange::default();
-        let segment = self.write_segment(stretch, |push| {
+        let segment = self.write_segment(stretch, &mut |push| {
             frozen.for_each(|entry| {
                 // Of tracks that were removed meanwhile, or could not be added.
-                if holes.contain(entry.position()) {
+                if holes.contains(entry.position()) {
                     change.dropped.count(entry.posting().key.bucket);
                     return Ok(());
                 }
@@ -165,47 +169,33 @@ impl Inner {
     pub(super) fn write_segment(
         &self,
         stretch: Stretch,
-        fill: impl FnOnce(&mut dyn FnMut(Entry) -> Result<(), IndexError>) -> Result<(), IndexError>,
+        fill: Fill<'_>,
     ) -> Result<Segment, IndexError> {
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        let options = options::blocks();
         let folder = self.path.join(INCOMING);
         fs::create_dir_all(&folder).map_err(|source| IndexError::Storage {
             action: "make a folder for postings",
             source: Box::new(source),
         })?;
-        let mut paths: Vec<PathBuf> = Vec::new();
-        let mut file: Option<SstFileWriter<'_>> = None;
-        let mut builder = SegmentBuilder::new(stretch, |block, bytes: &[u8]| {
-            let failed = storage("write postings");
-            if file.as_ref().is_some_and(|file| file.file_size() >= FILE_BYTES)
-                && let Some(mut full) = file.take()
-            {
-                full.finish().map_err(&failed)?;
+        let mut paths = Vec::new();
+        let written = write_files(id, stretch, &folder, fill, &mut paths);
+        let taken_over = written.and_then(|directory| {
+            if !paths.is_empty() {
+                let mut options = IngestExternalFileOptions::default();
+                options.set_move_files(true);
+                self.db
+                    .ingest_external_file_cf_opts(self.family(BLOCKS), &options, paths.clone())
+                    .map_err(storage("take over postings"))?;
             }
-            if file.is_none() {
-                let path = folder.join(format!("{id}-{}.sst", paths.len()));
-                let new = SstFileWriter::create(&options);
-                new.open(&path).map_err(&failed)?;
-                paths.push(path);
-                file = Some(new);
-            }
-            let Some(file) = &mut file else { return Ok(()) };
-            file.put(block_key(id, block), bytes).map_err(&failed)
+            Ok(Segment { id, directory })
         });
-        fill(&mut |entry| builder.push(entry))?;
-        let (directory, _) = builder.finish()?;
-        if let Some(mut last) = file.take() {
-            last.finish().map_err(storage("write postings"))?;
+        if taken_over.is_err() {
+            // The disk may be full of them.
+            for path in paths {
+                let _ = fs::remove_file(path);
+            }
         }
-        if !paths.is_empty() {
-            let mut options = IngestExternalFileOptions::default();
-            options.set_move_files(true);
-            self.db
-                .ingest_external_file_cf_opts(self.family(BLOCKS), &options, paths)
-                .map_err(storage("take over postings"))?;
-        }
-        Ok(Segment { id, directory })
+        taken_over
     }
 
     /// Makes a segment that has been written count, in the place of those that it replaces, or of
@@ -284,4 +274,46 @@ impl Inner {
         blocks.status().map_err(storage("list the postings"))?;
         Ok(last)
     }
+}
+
+/// Pushes ascending entries.
+pub(super) type Fill<'f> =
+    &'f mut dyn FnMut(&mut dyn FnMut(Entry) -> Result<(), IndexError>) -> Result<(), IndexError>;
+
+/// Writes the blocks of a segment to files in `folder`, which are told in `paths`.
+fn write_files(
+    id: u32,
+    stretch: Stretch,
+    folder: &Path,
+    fill: Fill<'_>,
+    paths: &mut Vec<PathBuf>,
+) -> Result<Directory, IndexError> {
+    let failed = storage("write postings");
+    let options = options::blocks();
+    let mut file: Option<SstFileWriter<'_>> = None;
+    let mut builder = SegmentBuilder::new(stretch, |block, bytes: &[u8]| {
+        let mut current = match file.take() {
+            Some(mut full) if full.file_size() >= FILE_BYTES => {
+                full.finish().map_err(&failed)?;
+                None
+            }
+            current => current,
+        };
+        if current.is_none() {
+            let path = folder.join(format!("{id}-{}.sst", paths.len()));
+            let new = SstFileWriter::create(&options);
+            paths.push(path.clone());
+            new.open(path).map_err(&failed)?;
+            current = Some(new);
+        }
+        file = current;
+        let Some(file) = &mut file else { return Ok(()) };
+        file.put(block_key(id, block), bytes).map_err(&failed)
+    });
+    fill(&mut |entry| builder.push(entry))?;
+    let directory = builder.finish()?;
+    if let Some(mut last) = file {
+        last.finish().map_err(&failed)?;
+    }
+    Ok(directory)
 }

@@ -324,7 +324,7 @@ fn what_a_crash_has_left_of_a_segment_is_deleted() {
     let (folder, index, tracks) = in_parts();
     let stretch = Stretch { start: 1_000_000, end: 1_000_010 };
     let posting = Posting { key: Key { bucket: 9, cell: 3 }, position: 1_000_003 };
-    let lost = index.inner.write_segment(stretch, |push| push(Entry::new(posting))).unwrap();
+    let lost = index.inner.write_segment(stretch, &mut |push| push(Entry::new(posting))).unwrap();
     fs::create_dir_all(folder.path().join(INCOMING)).unwrap();
     fs::write(folder.path().join(INCOMING).join("7-0.sst"), "half a file").unwrap();
     assert!(
