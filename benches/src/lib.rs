@@ -14,12 +14,14 @@
 )]
 
 pub mod damage;
+pub mod find;
 pub mod synthetic;
 pub mod work;
 
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
@@ -161,6 +163,14 @@ pub fn rocks_index(dir: &Path, tracks: &[NewTrack]) -> RocksIndex {
     index
 }
 
+/// The smallest of `sorted` that `percent` of them do not exceed (nearest rank): always a time
+/// that was measured. `None` if there are none.
+#[must_use]
+pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
 /// Random numbers that follow from `seed` and `label` alone. What is drawn for one query or track
 /// then depends neither on the others nor on which thread draws it.
 #[must_use]
@@ -178,6 +188,15 @@ pub fn seeded(seed: u64, label: &str) -> fastrand::Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let times: Vec<_> = (1..=10).map(Duration::from_millis).collect();
+        let ms = |percent| percentile(&times, percent).unwrap().as_millis();
+        assert_eq!([1, 10, 11, 50, 51, 90, 99, 100].map(ms), [1, 1, 2, 5, 6, 9, 10, 10]);
+        assert_eq!(percentile(&times[..1], 50), Some(times[0]));
+        assert_eq!(percentile(&[], 50), None);
+    }
 
     #[test]
     fn seeds_and_labels_give_streams_of_their_own() {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
+use earmark_benches::percentile;
 use earmark_proto::v1;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
@@ -261,13 +262,6 @@ fn row(name: &str, count: &str, cells: [String; 4]) -> String {
     format!("{name:<10} {count:>8} {p50:>9} {p90:>9} {p99:>9} {max:>9}\n")
 }
 
-/// The smallest of `sorted` that `percent` of them do not exceed (nearest rank): always a time
-/// that was measured. `None` if there are none.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.checked_sub(1)?).copied()
-}
-
 impl From<Changed> for SpeedSearch {
     fn from(changed: Changed) -> Self {
         match changed {
@@ -291,15 +285,6 @@ impl From<Changed> for v1::SpeedSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_nearest_ranks() {
-        let times: Vec<_> = (1..=10).map(Duration::from_millis).collect();
-        let ms = |percent| percentile(&times, percent).unwrap().as_millis();
-        assert_eq!([1, 10, 11, 50, 51, 90, 99, 100].map(ms), [1, 1, 2, 5, 6, 9, 10, 10]);
-        assert_eq!(percentile(&times[..1], 50), Some(times[0]));
-        assert_eq!(percentile(&[], 50), None);
-    }
 
     #[test]
     fn rounds_follow_a_warm_up_that_is_not_timed() {

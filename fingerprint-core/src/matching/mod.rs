@@ -13,6 +13,7 @@ mod gain;
 mod joining;
 mod mapping;
 mod odds;
+mod plan;
 mod query_peaks;
 #[cfg(test)]
 mod test_support;

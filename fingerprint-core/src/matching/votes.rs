@@ -17,13 +17,13 @@
 //! Offset histogram: A. Wang, ISMIR 2003, section 2.3. The weight is ours (measured: +0.6 points
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use super::mapping::Mapping;
-use crate::hash::{self, Family, KeyRange, REACH, Tolerance};
+use super::plan::{Probe, plan_reads};
+use crate::hash::{self, Family, REACH, Tolerance};
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
-use crate::landmark;
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::TrackId;
@@ -32,22 +32,8 @@ use crate::units::TrackId;
 const RUNG: i32 = 10_000;
 /// The same for tempo, of which a vote says less.
 const TEMPO_RUNG: i32 = 20_000;
-/// Most postings of a pass, which bounds its memory to 32 MiB for them and as much to count votes.
+/// Most postings of a pass, which bounds its memory to 48 MiB for them and 16 to count votes.
 const HITS_MAX: usize = 1 << 22;
-/// Postings that the search for unchanged recordings may read in a window, about.
-const UNCHANGED_POSTINGS_MAX: f64 = 1e6;
-/// The same for each pass for changed ones: this many, and a share of all postings, because true
-/// votes must stand out from chance ones, which grow with the index.
-const CHANGED_POSTINGS_MIN: f64 = 60_000.0;
-const CHANGED_POSTINGS_SHARE: f64 = 1.5e-3;
-/// The share for changed pitch, whose true votes smear most: 1.5e-3 lost 7 of 30 clips of −200
-/// cents at 250 hours.
-const PITCH_POSTINGS_SHARE: f64 = 4e-3;
-/// Postings of a second of music, about.
-const POSTINGS_PER_S: f64 = 56.0;
-/// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
-/// have more, whose probes would fill the memory.
-const PAIRS_MAX: usize = 20_000;
 /// Postings from which on lonely votes are left out: fewer are sorted in a millisecond.
 const LONELY_FROM: usize = 1 << 14;
 /// Diagonals in a coarse cell: half a second.
@@ -160,117 +146,8 @@ pub(super) fn find_candidates(
     Ok(candidates)
 }
 
-/// A pair of the query whose landmark is looked up in one range.
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    anchor_ms: u32,
-    anchor_freq: u16,
-    dt_ms: u32,
-}
-
-/// A range of keys and the pair that it is read for, in one number, whose order is that of the
-/// index: sorting ten thousands of them is a part of the cost of a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Read(u64);
-
-impl Read {
-    const PAIR_BITS: u32 = 15;
-    const CELL_BITS: u32 = 6;
-    const RUN_BITS: u32 = 7;
-
-    fn new(range: &KeyRange, pair: usize) -> Self {
-        let (start, end) = (*range.buckets.start(), *range.buckets.end());
-        let mut bits = u64::from(start);
-        bits = bits << Self::CELL_BITS | u64::from(*range.cells.start());
-        bits = bits << Self::RUN_BITS | u64::from(end - start);
-        bits = bits << Self::CELL_BITS | u64::from(*range.cells.end());
-        Self(bits << Self::PAIR_BITS | pair as u64)
-    }
-
-    fn pair(self) -> usize {
-        (self.0 & ((1 << Self::PAIR_BITS) - 1)) as usize
-    }
-
-    fn range(self) -> KeyRange {
-        let mut rest = self.0 >> Self::PAIR_BITS;
-        let mut take = |bits: u32| {
-            let field = rest & ((1 << bits) - 1);
-            rest >>= bits;
-            field
-        };
-        let (end, run, start) =
-            (take(Self::CELL_BITS), take(Self::RUN_BITS), take(Self::CELL_BITS));
-        let cell = |field: u64| u16::try_from(field).unwrap_or(u16::MAX);
-        let bucket = u32::try_from(rest).unwrap_or(u32::MAX);
-        let last = bucket.saturating_add(u32::try_from(run).unwrap_or(0));
-        KeyRange { buckets: bucket..=last, cells: cell(start)..=cell(end) }
-    }
-}
-
-const _: () = assert!(PAIRS_MAX <= 1 << Read::PAIR_BITS);
-const _: () = assert!(hash::CELL_COUNT < 1 << Read::CELL_BITS);
-
-/// What a pass reads, in the order of the index: key ranges, and the pair that each is for.
-fn plan_reads(
-    index: &dyn Index,
-    timeline: &Timeline,
-    peaks: &[Peak],
-    family: Family,
-    params: &Params,
-) -> (Vec<KeyRange>, Vec<Probe>) {
-    let tolerance = Tolerance::of(family);
-    let mut pairs: Vec<Probe> = Vec::new();
-    let mut reads: Vec<Read> = Vec::new();
-    // Postings that a pair costs, about, and its reads.
-    let mut costs: Vec<(f64, Range<usize>)> = Vec::new();
-    let mut ranges = Vec::new();
-    // A staircase is about a third of the rectangles around it.
-    let meant = if family == Family::Speed { 1.0 / 3.0 } else { 1.0 };
-    landmark::for_each_pair(peaks, params, |anchor, target| {
-        if pairs.len() == PAIRS_MAX {
-            return;
-        }
-        let dt_ms = target.time_ms - anchor.time_ms;
-        hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
-        let (first, mut cost) = (reads.len(), 0.0);
-        for range in ranges.drain(..) {
-            let len: u32 = range.buckets.clone().map(|bucket| index.bucket_len(bucket)).sum();
-            if len > 0 {
-                let share = range.cells.len() as f64 / f64::from(hash::CELL_COUNT);
-                cost += f64::from(len) * share * meant;
-                reads.push(Read::new(&range, pairs.len()));
-            }
-        }
-        costs.push((cost, first..reads.len()));
-        pairs.push(Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms });
-    });
-    let budget = postings_max(timeline, family);
-    if costs.iter().map(|(cost, _)| cost).sum::<f64>() > budget {
-        // Rare pairs say most and cost least.
-        costs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
-        let mut spent = 0.0;
-        let affordable = costs.iter().take_while(|(cost, _)| {
-            spent += cost;
-            spent <= budget
-        });
-        reads = affordable.flat_map(|(_, own)| &reads[own.clone()]).copied().collect();
-    }
-    reads.sort_unstable();
-    reads.iter().map(|read| (read.range(), pairs[read.pair()])).unzip()
-}
-
-/// Postings that a pass may read in an index of these tracks, about.
-fn postings_max(timeline: &Timeline, family: Family) -> f64 {
-    let all = timeline.duration_s() * POSTINGS_PER_S;
-    match family {
-        Family::Unchanged => UNCHANGED_POSTINGS_MAX,
-        Family::Pitch => CHANGED_POSTINGS_MIN + PITCH_POSTINGS_SHARE * all,
-        Family::Speed | Family::Tempo => CHANGED_POSTINGS_MIN + CHANGED_POSTINGS_SHARE * all,
-    }
-}
-
-/// The postings that a pass has read. A third of the memory of votes, most of which would be made in
-/// vain.
+/// The postings that a pass has read. A quarter of the memory of their votes, most of which would be
+/// made in vain.
 #[derive(Debug, Default)]
 struct Hits {
     postings: Vec<Posting>,

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use earmark_benches::find::{Found, find};
 use earmark_benches::seeded;
 use earmark_benches::synthetic::{LandmarkCounter, LandmarkStatistics, SyntheticCatalog};
+use earmark_benches::work::{Progress, in_order, tell};
 use fingerprint_core::decode::{DecodeOptions, Input};
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{Index, Metadata, NewTrack, RocksIndex};
@@ -14,8 +16,7 @@ use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::{ContentHash, TrackId};
 
 use crate::args::Cli;
-use crate::audio::{self, Found};
-use earmark_benches::work::{Progress, in_order, tell};
+use crate::audio;
 
 /// Tracks that are added at a time; each batch is one synced write.
 const BATCH_LEN: usize = 32;
@@ -98,7 +99,7 @@ pub(crate) fn build(
     params: &Params,
 ) -> Result<(Catalog, Vec<Fingerprint>)> {
     let same = cli.same.as_deref().map(read_same).transpose()?.unwrap_or_default();
-    let Found { mut files, refused } = audio::find(&cli.folder)?;
+    let Found { mut files, refused } = find(&cli.folder)?;
     // Noise that is mixed into queries would be found in them, and rightly so.
     let noise: HashSet<_> = noise.iter().filter_map(|path| path.canonicalize().ok()).collect();
     files.retain(|path| path.canonicalize().map_or(true, |path| !noise.contains(&path)));

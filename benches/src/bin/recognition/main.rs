@@ -25,6 +25,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use earmark_benches::find::find;
+use earmark_benches::work::tell;
 use fingerprint_core::index::RocksIndex;
 use fingerprint_core::matching::MatchOptions;
 use fingerprint_core::params::Params;
@@ -35,7 +37,6 @@ use crate::ffmpeg::Ffmpeg;
 use crate::plan::Counts;
 use crate::report::Results;
 use crate::run::Bench;
-use earmark_benches::work::tell;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     // What is wrong with the command line is told before hours of work.
     let conditions = condition::named(&cli.conditions)?;
-    let noise_files = cli.noise.as_deref().map(audio::find).transpose().context("--noise")?;
+    let noise_files = cli.noise.as_deref().map(find).transpose().context("--noise")?;
     let noise_files = noise_files.unwrap_or_default().files;
     if let Some(path) = &cli.output {
         let why = || format!("--output: {} cannot be written; give another", path.display());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use earmark_benches::damage::{Surroundings, gain, limit_peak, rms};
+use earmark_benches::work::{Progress, in_order, tell};
 use earmark_benches::{Pcm, damage, seeded};
 use fingerprint_core::decode::{DecodeOptions, Input};
 use fingerprint_core::fingerprint::Fingerprint;
@@ -20,7 +21,6 @@ use crate::catalog::Catalog;
 use crate::condition::{Carrier, Change};
 use crate::ffmpeg::Ffmpeg;
 use crate::plan::{Plan, Query, draw_offset, taken_s};
-use earmark_benches::work::{Progress, in_order, tell};
 
 /// Seconds that are cut more than needed: filters and changes of tempo lose some at the end.
 const SPARE_S: f64 = 0.5;

@@ -5,23 +5,25 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use earmark_benches::damage::{Damage, Surroundings, resample, stretch};
+use earmark_benches::find::find;
 use earmark_benches::work::{self, Progress, tell};
 use earmark_benches::{Pcm, seeded};
-use fingerprint_core::decode::{DecodeOptions, EXTENSIONS, Input, decode};
-use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::decode::{DecodeOptions, Input, decode};
+use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
 use fingerprint_core::index::{Metadata, NewTrack};
 use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
-use ignore::WalkBuilder;
 
 /// Every so manieth recording is not planted.
 const HELD_OUT: usize = 5;
 /// Length of a clip in seconds, as it is heard.
 const CLIP_S: usize = 10;
+/// Recordings below this length, in seconds, are left out: their clips would be most of them.
+const SHORTEST_S: usize = 20;
 /// Longest part of a recording that clips are taken from, in seconds.
 const PART_MAX_S: usize = 600;
 
-/// What happens to a clip; [`ORDER`] says in which order.
+/// What happens to a clip.
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Damaged(Damage),
@@ -71,7 +73,7 @@ pub(crate) struct Recordings {
 ///
 /// If there is no recording of 20 s.
 pub(crate) fn prepare(folder: &Path, seed: u64, params: &Params) -> Result<Recordings> {
-    let files = find(folder);
+    let files = find(folder)?.files;
     ensure!(!files.is_empty(), "{} holds no audio files", folder.display());
     let mut progress = Progress::new("files read", files.len());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -100,17 +102,6 @@ fn is_held_out(i: usize) -> bool {
     i % HELD_OUT == HELD_OUT - 1
 }
 
-fn find(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut builder = WalkBuilder::new(folder);
-    builder.sort_by_file_name(Ord::cmp);
-    let is_audio = |path: &Path| {
-        let extension = path.extension().and_then(|text| text.to_str());
-        extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
-    };
-    let files = builder.build().flatten().map(ignore::DirEntry::into_path);
-    files.filter(|path| path.is_file() && is_audio(path)).collect()
-}
-
 /// The track of a file and its clips; `None` if it is too short for one.
 fn read(
     path: &Path,
@@ -119,10 +110,15 @@ fn read(
     seed: u64,
     params: &Params,
 ) -> Result<Option<(NewTrack, Vec<Clip>)>> {
-    let (fingerprint, _) =
-        Fingerprint::from_audio(Input::Path(path), &DecodeOptions::default(), params, Role::Track)?;
-    let part = part(path)?;
-    if part.duration_ms() < 20_000 {
+    let mut fingerprinter = Fingerprinter::new(params, Role::Track);
+    let mut unknown_rate = Ok(());
+    let part = part(path, &mut |samples, rate_hz| {
+        unknown_rate = fingerprinter.push(samples, rate_hz);
+        unknown_rate.is_ok()
+    })?;
+    unknown_rate?;
+    let fingerprint = fingerprinter.finish();
+    if part.samples.len() < SHORTEST_S * part.rate_hz as usize {
         return Ok(None);
     }
     let id = TrackId::new(format!("recording-{number}")).context("a plain id")?;
@@ -139,7 +135,7 @@ fn read(
             continue;
         }
         let music = if matches!(change, Change::Damaged(Damage::Music { .. })) {
-            at_rate(&self::part(other)?, part.rate_hz)
+            at_rate(&self::part(other, &mut |_, _| false)?, part.rate_hz)
         } else {
             Vec::new()
         };
@@ -154,13 +150,16 @@ fn read(
     Ok(Some((NewTrack { id, metadata: Metadata::default(), fingerprint }, clips)))
 }
 
-/// The beginning of a recording.
-fn part(path: &Path) -> Result<Pcm> {
+/// The beginning of a recording; `also` is told all of it, as long as it says so.
+fn part(path: &Path, also: &mut dyn FnMut(&[f32], u32) -> bool) -> Result<Pcm> {
     let mut pcm = Pcm { samples: Vec::new(), rate_hz: 0 };
     decode(Input::Path(path), &DecodeOptions::default(), &mut |samples, rate_hz| {
         pcm.rate_hz = rate_hz;
-        pcm.samples.extend_from_slice(samples);
-        if pcm.samples.len() < PART_MAX_S * rate_hz as usize {
+        let is_part = pcm.samples.len() < PART_MAX_S * rate_hz as usize;
+        if is_part {
+            pcm.samples.extend_from_slice(samples);
+        }
+        if also(samples, rate_hz) || is_part {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())

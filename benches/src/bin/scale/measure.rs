@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use earmark_benches::percentile;
 use earmark_benches::work::tell;
 use fingerprint_core::hash::KeyRange;
 use fingerprint_core::index::{
@@ -64,12 +65,11 @@ pub(crate) struct Warm {
 }
 
 impl Latencies {
-    /// The smallest that `percent` of them do not exceed, in ms; NaN of none.
-    pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
+    /// See [`percentile`], in ms.
+    pub(crate) fn percentile_ms(&self, percent: usize) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        percentile(&sorted, percent).map(|time| time.as_secs_f64() * 1e3)
     }
 }
 
@@ -274,17 +274,5 @@ impl Index for Counting<'_> {
 
     fn stats(&self) -> Result<IndexStats, IndexError> {
         self.index.stats()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_times_that_were_measured() {
-        let latencies = Latencies((1..=10).map(Duration::from_millis).collect());
-        assert_eq!([1, 50, 99, 100].map(|p| latencies.percentile_ms(p)), [1.0, 5.0, 10.0, 10.0]);
-        assert!(Latencies::default().percentile_ms(50).is_nan());
     }
 }

@@ -38,7 +38,12 @@ pub(crate) fn text(rows: &[Row]) -> String {
     });
     text += &line("tracks added a minute", rows, |row| {
         let minutes = row.growth.time.as_secs_f64() / 60.0;
-        format!("{:.0}", row.growth.tracks_alone as f64 / minutes)
+        // None were added if the index had them already.
+        if minutes > 0.0 {
+            format!("{:.0}", row.growth.tracks_alone as f64 / minutes)
+        } else {
+            "-".to_owned()
+        }
     });
     text += &line("slowest batch, ms", rows, |row| ms(row.growth.slowest));
     text += &line("memory while adding, MiB", rows, |row| format!("{:.0}", row.growth.memory));
@@ -74,7 +79,9 @@ fn ms(time: Duration) -> String {
 }
 
 fn times(latencies: &Latencies) -> String {
-    let [p50, p99, max] = [50, 99, 100].map(|percent| latencies.percentile_ms(percent));
+    let all: Option<Vec<_>> =
+        [50, 99, 100].map(|p| latencies.percentile_ms(p)).into_iter().collect();
+    let [p50, p99, max] = all.as_deref().unwrap_or_default() else { return "-".to_owned() };
     format!("{p50:.1}, {p99:.1}, {max:.1}")
 }
 

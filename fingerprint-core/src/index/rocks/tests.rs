@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
+use rocksdb::Options;
 use tempfile::TempDir;
 
 use super::segments::block_key;
