@@ -13,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use earmark_benches::{Pcm, catalog, rocks_index};
 use fingerprint_core::hash::{Family, KeyRange, Tolerance, probe};
 use fingerprint_core::index::{Index, MemoryIndex, NewTrack, RocksIndex};
-use fingerprint_core::landmark::for_each_pair;
+use fingerprint_core::landmark::for_each_query_pair;
 use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 use tempfile::TempDir;
@@ -108,9 +108,9 @@ fn ranges_of(path: &str, family: Family) -> Vec<KeyRange> {
     let peaks = Pcm::decode(path).fingerprint(Role::Query).peaks;
     let tolerance = Tolerance::of(family);
     let mut ranges = Vec::new();
-    for_each_pair(&peaks, &Params::default(), |anchor, target| {
-        let dt_ms = target.time_ms - anchor.time_ms;
-        probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
+    for_each_query_pair(&peaks, &Params::default(), |pair| {
+        let dt_ms = pair.target.time_ms - pair.anchor.time_ms;
+        probe(family, pair.anchor.freq, pair.target.freq, dt_ms, &tolerance, &mut ranges);
     });
     ranges.sort_unstable_by_key(|range| (*range.buckets.start(), *range.cells.start()));
     ranges

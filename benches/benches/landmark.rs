@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use earmark_benches::Pcm;
 use fingerprint_core::hash::{Family, Tolerance, probe};
-use fingerprint_core::landmark::{for_each_pair, reference_landmarks};
+use fingerprint_core::landmark::{for_each_query_pair, reference_landmarks};
 use fingerprint_core::params::{Params, Role};
 
 const FAMILIES: [Family; 4] = [Family::Unchanged, Family::Pitch, Family::Speed, Family::Tempo];
@@ -30,14 +30,14 @@ fn query(c: &mut Criterion) {
     let params = Params::default();
     let peaks = Pcm::decode("clips/cold_day_noisy.mp3").fingerprint(Role::Query).peaks;
     let mut pairs = Vec::new();
-    for_each_pair(&peaks, &params, |anchor, target| pairs.push((anchor, target)));
+    for_each_query_pair(&peaks, &params, |pair| pairs.push((pair.anchor, pair.target)));
 
     let mut group = c.benchmark_group("landmark/query");
     group.throughput(Throughput::Elements(pairs.len() as u64));
     group.bench_function("pairs", |b| {
         b.iter(|| {
-            for_each_pair(black_box(&peaks), &params, |anchor, target| {
-                black_box((anchor, target));
+            for_each_query_pair(black_box(&peaks), &params, |pair| {
+                black_box(pair);
             });
         });
     });

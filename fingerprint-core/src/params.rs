@@ -63,7 +63,7 @@ pub struct Params {
     /// Weakest peak, in dB relative to a full-scale sine (default −100): above the noise of
     /// 16-bit dither, so that quiet recordings keep their peaks. The rank does the selection.
     pub floor_db: f32,
-    /// Half height of the neighbourhood in which a peak is ranked, in bins (default 90 = 352 Hz).
+    /// Half height of the neighbourhood in which a peak is ranked, in bins (default 96 = 375 Hz).
     pub rank_bins: u16,
     /// Half width of that neighbourhood, in frames (default 5 = 160 ms).
     pub rank_frames: u16,
@@ -102,7 +102,7 @@ impl Default for Params {
             band_low_hz: 150.0,
             band_high_hz: 5_500.0,
             floor_db: -100.0,
-            rank_bins: 90,
+            rank_bins: 96,
             rank_frames: 5,
             query_rank_max: 5,
             reference_rank_max: 1,

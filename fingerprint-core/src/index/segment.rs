@@ -27,7 +27,7 @@
 //!
 //! Fixed-width integers are big-endian, varints LEB128.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::block::{self, BLOCK_LEN};
 use super::varint::{read_varint, write_varint};
@@ -197,6 +197,25 @@ impl Directory {
     /// First number of a block of this segment.
     pub(super) fn first_of(&self, block: usize) -> u64 {
         self.firsts[block]
+    }
+
+    /// Postings of a bucket in a block, about, if they are spread evenly over it.
+    pub(super) fn bucket_len(&self, block: usize) -> u64 {
+        let Some(next) = self.firsts.get(block + 1) else { return 0 };
+        let span = (next - self.firsts[block]) >> self.stretch.width();
+        BLOCK_LEN as u64 * u64::from(CELL_COUNT) / span.max(1)
+    }
+
+    /// Those of `buckets` that may have postings in a block.
+    pub(super) fn buckets_in(
+        &self,
+        block: usize,
+        buckets: RangeInclusive<u32>,
+    ) -> RangeInclusive<u32> {
+        let bucket = |number: u64| narrow((number >> self.stretch.width()) / u64::from(CELL_COUNT));
+        let first = bucket(self.firsts[block]).max(*buckets.start());
+        let last = self.firsts.get(block + 1).map_or(u32::MAX, |next| bucket(*next));
+        first..=last.min(*buckets.end())
     }
 
     /// The blocks that may hold numbers of `low` to `high`. None of them is before `hint`: whoever

@@ -7,9 +7,9 @@
 //!
 //! # Layout (format version 2)
 //!
-//! Times are stored in steps of 4 ms, frequencies in eighths of a bin, levels in dB: peaks are
-//! located to about 3 ms and a tenth of a bin, and levels of the same sound differ by half a dB at
-//! least. As many damaged clips are found as with peaks as they were measured.
+//! Times are stored in steps of 4 ms, frequencies in quarters of a bin, levels in steps of 2 dB. That
+//! is coarser than peaks are located in clean audio (3 ms, a tenth of a bin, half a dB), and finer than
+//! what damage leaves of them. As many damaged clips are found as with peaks as they were measured.
 //!
 //! ```text
 //! count    varint
@@ -42,9 +42,9 @@ const PIECE_LEN: usize = 256;
 /// Milliseconds in a step of time.
 const TIME_STEP: u32 = 4;
 /// Steps of [`Peak::freq`] in one that is stored.
-const FREQ_STEP: u16 = 2;
+const FREQ_STEP: u16 = 4;
 /// Steps of [`Peak::level`] in one that is stored.
-const LEVEL_STEP: u8 = 2;
+const LEVEL_STEP: u8 = 4;
 const FREQ_WIDTH_MAX: u32 = 15;
 const LEVEL_WIDTH_MAX: u32 = 7;
 const RANK_WIDTH_MAX: u32 = 8;

@@ -26,8 +26,8 @@ const REGISTER_SHARE: f32 = 0.2;
 /// Peaks of about the same level: this far apart, in dB, and in steps of [`Peak::level`].
 const SAME_LEVEL_DB: f32 = 3.0;
 const SAME_LEVEL_STEPS: u8 = 6;
-/// Half of the neighbourhood in which a peak is ranked: ±352 Hz and ±160 ms, as the picker does.
-const RANK_BINS: f32 = 90.0;
+/// Half of the neighbourhood in which a peak is ranked: ±375 Hz and ±160 ms, as the picker does.
+const RANK_BINS: f32 = 96.0;
 const RANK_MS: f32 = 160.0;
 /// Most peaks that are compared for an expected rank; in real audio the neighbourhood has 30 to 60.
 const NEAR_MAX: usize = 2_048;

@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use super::mapping::Mapping;
-use super::plan::{Probe, plan_reads};
+use super::plan::{Probe, Reads, plan_reads};
 use crate::hash::{self, Family, REACH, Tolerance};
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
 use crate::params::Params;
@@ -32,12 +32,14 @@ use crate::units::TrackId;
 const RUNG: i32 = 10_000;
 /// The same for tempo, of which a vote says less.
 const TEMPO_RUNG: i32 = 20_000;
-/// Most postings of a pass, which bounds its memory to 48 MiB for them and 16 to count votes.
+/// Most postings of a pass, which bounds its memory to 48 MiB for them and 36 to count votes.
 const HITS_MAX: usize = 1 << 22;
 /// Postings from which on lonely votes are left out: fewer are sorted in a millisecond.
 const LONELY_FROM: usize = 1 << 14;
-/// Diagonals in a coarse cell: half a second.
-const CELL_BINS: u64 = 4;
+/// Diagonals in a coarse cell: a second.
+const CELL_BINS: u64 = 8;
+/// Rungs in a coarse cell.
+const CELL_RUNGS: i32 = 4;
 /// Most candidates of one track.
 const OF_TRACK_MAX: usize = 3;
 /// Added to diagonals, which are negative where a query begins before the first track does.
@@ -169,8 +171,11 @@ fn read_hits(
     family: Family,
     params: &Params,
 ) -> Result<Hits, IndexError> {
-    let (ranges, probes) = plan_reads(index, timeline, peaks, family, params);
+    let Reads { ranges, probes, postings } = plan_reads(index, timeline, peaks, family, params);
     let mut hits = Hits::default();
+    // Growing would copy all of them several times.
+    hits.postings.reserve(postings.min(HITS_MAX));
+    hits.runs.reserve(ranges.len());
     index.read_postings(&ranges, &mut |i, postings| {
         hits.postings.extend_from_slice(postings);
         let end = hits.postings.len();
@@ -180,66 +185,143 @@ fn read_hits(
     Ok(hits)
 }
 
-/// Calls `visit` with every vote of the hits.
-#[inline]
-fn for_each_vote(hits: &Hits, middle_ms: u32, family: Family, mut visit: impl FnMut(Vote)) {
-    let tolerance = Tolerance::of(family);
-    let mut start = 0;
-    for Run { probe, end } in &hits.runs {
-        let run = &hits.postings[start..*end];
-        start = *end;
-        let counts = DtCounts::new(run);
-        let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
-        // In one segment, postings of one dt lie side by side.
-        for postings in run.chunk_by(|a, b| a.key.bucket == b.key.bucket) {
-            let bucket = postings[0].key.bucket;
-            let weight = 4.0 / (1.0 + counts.of(bucket) as f32).sqrt();
-            let mut vote = |rung: i32, steps: i64, ln_change: i32, position: u32| {
-                let bin = vote_bin(rung, i64::from(position) - steps);
-                visit(Vote { bin, weight, ln_change: ln_change as f32, position });
-            };
-            match family {
-                Family::Unchanged => {
-                    let steps = steps_from_middle(family, 0, from_middle_ms);
-                    postings.iter().for_each(|posting| vote(0, steps, 0, posting.position));
-                }
-                Family::Tempo => {
-                    // The bucket says all that is known of the change.
-                    let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, &tolerance);
-                    let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
-                    let ln_change = low.midpoint(high);
-                    for rung in nearest(low)..=nearest(high) {
-                        let steps = steps_from_middle(family, rung, from_middle_ms);
-                        postings.iter().for_each(|p| vote(rung, steps, ln_change, p.position));
-                    }
-                }
-                Family::Pitch | Family::Speed => {
-                    let [low, high] = match family {
-                        Family::Speed => hash::ln_speeds(bucket, probe.dt_ms, &tolerance),
-                        _ => [i32::MIN, i32::MAX],
-                    };
-                    let ln_anchor = hash::ln_freq(probe.anchor_freq);
-                    let steps_of = |rung| {
-                        [rung, rung + 1].map(|rung| steps_from_middle(family, rung, from_middle_ms))
-                    };
-                    // Neighbouring postings are mostly of one rung.
-                    let (mut rung, mut steps) = (0, steps_of(0));
-                    for posting in postings {
-                        let ln_change = ln_anchor - hash::ln_anchor(posting.key);
-                        if !(low..=high).contains(&ln_change) {
-                            continue;
-                        }
-                        let below = ln_change.div_euclid(RUNG);
-                        if below != rung {
-                            (rung, steps) = (below, steps_of(below));
-                        }
-                        vote(rung, steps[0], ln_change, posting.position);
-                        vote(rung + 1, steps[1], ln_change, posting.position);
-                    }
-                }
+impl Hits {
+    /// Calls `visit` with each range and its postings.
+    fn for_each_run<'a>(&'a self, mut visit: impl FnMut(&Probe, &'a [Posting])) {
+        let mut start = 0;
+        for Run { probe, end } in &self.runs {
+            visit(probe, &self.postings[start..*end]);
+            start = *end;
+        }
+    }
+}
+
+/// The change of speed or pitch that a posting speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Change {
+    /// Its logarithm, in millionths.
+    ln: i32,
+    /// The rungs on which the posting votes, both ends included.
+    rungs: [i32; 2],
+}
+
+/// What the postings of one bucket have in common.
+enum BucketChange {
+    /// The bucket says all that is known.
+    Same(Change),
+    /// The anchor says it.
+    ByAnchor {
+        /// Of the query.
+        ln_anchor: i32,
+        /// Least and greatest change that is meant.
+        meant: [i32; 2],
+    },
+}
+
+impl BucketChange {
+    fn new(bucket: u32, probe: &Probe, family: Family) -> Self {
+        let tolerance = Tolerance::of(family);
+        match family {
+            Family::Unchanged => Self::Same(Change { ln: 0, rungs: [0, 0] }),
+            Family::Tempo => {
+                let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, &tolerance);
+                let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
+                let rungs = [nearest(low), nearest(high)];
+                Self::Same(Change { ln: low.midpoint(high), rungs })
+            }
+            Family::Pitch | Family::Speed => Self::ByAnchor {
+                ln_anchor: hash::ln_freq(probe.anchor_freq),
+                meant: if family == Family::Speed {
+                    hash::ln_speeds(bucket, probe.dt_ms, &tolerance)
+                } else {
+                    [i32::MIN, i32::MAX]
+                },
+            },
+        }
+    }
+
+    /// `None` if the posting is not meant.
+    #[inline]
+    fn of(&self, posting: &Posting) -> Option<Change> {
+        match self {
+            Self::Same(change) => Some(*change),
+            Self::ByAnchor { ln_anchor, meant: [low, high] } => {
+                let ln = ln_anchor - hash::ln_anchor(posting.key);
+                let below = ln.div_euclid(RUNG);
+                (*low..=*high).contains(&ln).then_some(Change { ln, rungs: [below, below + 1] })
             }
         }
     }
+}
+
+/// Calls `visit` with each posting of a run and the change that it speaks for, `None` if that is not
+/// meant.
+#[inline]
+fn for_each_change(
+    probe: &Probe,
+    run: &[Posting],
+    family: Family,
+    mut visit: impl FnMut(&Posting, Option<Change>),
+) {
+    // In one segment, postings of one bucket lie side by side.
+    for postings in run.chunk_by(|a, b| a.key.bucket == b.key.bucket) {
+        let change = BucketChange::new(postings[0].key.bucket, probe, family);
+        postings.iter().for_each(|posting| visit(posting, change.of(posting)));
+    }
+}
+
+/// From a posting's place to its diagonal: steps of the timeline from the middle of the query to the
+/// posting's anchor, at one rung after the other.
+struct Steps {
+    family: Family,
+    from_middle_ms: f64,
+    /// Neighbouring postings are mostly of one rung.
+    last: (i32, i64),
+}
+
+impl Steps {
+    fn new(probe: &Probe, middle_ms: u32, family: Family) -> Self {
+        let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
+        Self { family, from_middle_ms, last: (0, steps_from_middle(family, 0, from_middle_ms)) }
+    }
+
+    #[inline]
+    fn at(&mut self, rung: i32) -> i64 {
+        if rung != self.last.0 {
+            self.last = (rung, steps_from_middle(self.family, rung, self.from_middle_ms));
+        }
+        self.last.1
+    }
+
+    #[inline]
+    fn bin(&mut self, posting: &Posting, rung: i32) -> u64 {
+        vote_bin(rung, i64::from(posting.position) - self.at(rung))
+    }
+}
+
+/// Appends the votes of those postings of a run that `is_wanted`, which is asked for each in turn.
+fn push_votes(
+    probe: &Probe,
+    run: &[Posting],
+    middle_ms: u32,
+    family: Family,
+    mut is_wanted: impl FnMut() -> bool,
+    votes: &mut Vec<Vote>,
+) {
+    let mut steps = Steps::new(probe, middle_ms, family);
+    let mut counts = None;
+    for_each_change(probe, run, family, |posting, change| {
+        if !is_wanted() {
+            return;
+        }
+        let Some(Change { ln, rungs: [first, last] }) = change else { return };
+        let count = counts.get_or_insert_with(|| DtCounts::new(run)).of(posting.key.bucket);
+        let weight = 4.0 / (1.0 + count as f32).sqrt();
+        for rung in first..=last {
+            let bin = steps.bin(posting, rung);
+            votes.push(Vote { bin, weight, ln_change: ln as f32, position: posting.position });
+        }
+    });
 }
 
 /// How many postings of a run each of its buckets has.
@@ -265,27 +347,65 @@ impl DtCounts {
 
 /// The votes of the hits, without most of those that no other supports, if they are many.
 ///
-/// Nearly all votes of a pass are chance ones with a bin to themselves. Counting them in coarse
-/// cells, which may collide, costs a tenth of sorting them; three together are the least that can
-/// make a candidate among so many.
+/// Nearly all votes of a pass are chance ones with a bin to themselves. Counting in coarse cells, which
+/// may collide, costs a tenth of sorting; three together are the least that can make a candidate among
+/// so many. Postings are counted first, once each, then the votes of those that are left.
 fn supported_votes(hits: &Hits, middle_ms: u32, family: Family) -> Vec<Vote> {
-    const SUPPORT_MIN: u8 = 3;
     let mut votes = Vec::new();
     if hits.postings.len() < LONELY_FROM {
-        for_each_vote(hits, middle_ms, family, |vote| votes.push(vote));
+        hits.for_each_run(|probe, run| {
+            push_votes(probe, run, middle_ms, family, || true, &mut votes);
+        });
         return votes;
     }
-    let mut counts = CellCounts::for_votes(2 * hits.postings.len());
-    for_each_vote(hits, middle_ms, family, |vote| counts.count(vote.bin / CELL_BINS));
-    for_each_vote(hits, middle_ms, family, |vote| {
-        // True votes of two neighbouring bins may lie in two cells.
-        let cell = vote.bin / CELL_BINS;
-        let nearer = if vote.bin % CELL_BINS < CELL_BINS / 2 { cell - 1 } else { cell + 1 };
-        if counts.of(cell) + counts.of(nearer) >= SUPPORT_MIN {
-            votes.push(vote);
-        }
+    let (bins, counts) = count_cells(hits, middle_ms, family);
+    let mut rest = bins.as_slice();
+    let mut wanted = Vec::new();
+    hits.for_each_run(|probe, run| {
+        let (bins, behind) = rest.split_at(run.len());
+        rest = behind;
+        // In a loop of its own, as that of counting.
+        wanted.clear();
+        wanted.extend(bins.iter().map(|bin| *bin != NOT_MEANT && counts.supports(*bin)));
+        let mut wanted = wanted.iter();
+        let is_wanted = || wanted.next().is_some_and(|wanted| *wanted);
+        push_votes(probe, run, middle_ms, family, is_wanted, &mut votes);
     });
+    let mut counts = CellCounts::new(2 * votes.len());
+    votes.iter().for_each(|vote| counts.count(vote.bin));
+    votes.retain(|vote| counts.supports(vote.bin));
     votes
+}
+
+/// Bin of a posting that does not vote.
+const NOT_MEANT: u64 = u64::MAX;
+
+/// One bin of each posting, with [`CELL_RUNGS`] rungs in one, and how many there are in each cell of
+/// [`CELL_BINS`].
+fn count_cells(hits: &Hits, middle_ms: u32, family: Family) -> (Vec<u64>, CellCounts) {
+    let mut bins = Vec::with_capacity(hits.postings.len());
+    let mut counts = CellCounts::new(2 * hits.postings.len());
+    hits.for_each_run(|probe, run| {
+        let mut steps = Steps::new(probe, middle_ms, family);
+        let counted = bins.len();
+        for_each_change(probe, run, family, |posting, change| {
+            let Some(Change { rungs: [first, last], .. }) = change else {
+                bins.push(NOT_MEANT);
+                return;
+            };
+            let diagonal = i64::from(posting.position) - steps.at(first.midpoint(last));
+            let coarse_rung = match family {
+                Family::Pitch | Family::Speed => first.div_euclid(CELL_RUNGS),
+                // Short time differences say too little of the tempo.
+                Family::Unchanged | Family::Tempo => 0,
+            };
+            bins.push(vote_bin(coarse_rung, diagonal));
+        });
+        // In a loop of its own: it waits for memory, and so for many places at a time.
+        let meant = bins[counted..].iter().filter(|bin| **bin != NOT_MEANT);
+        meant.for_each(|bin| counts.count(*bin));
+    });
+    (bins, counts)
 }
 
 /// Steps of the timeline from the middle of the query to a moment of it, rounded down: the track
@@ -309,8 +429,8 @@ fn steps_from_middle(family: Family, rung: i32, from_middle_ms: f64) -> i64 {
     (whole_ms - i64::from(whole_ms as f64 > ms)).div_euclid(i64::from(POSITION_MS))
 }
 
-/// Votes in coarse cells, up to three in each: two bits a cell, so that all of them fit into the
-/// processor's cache. Cells may collide.
+/// Votes in cells of [`CELL_BINS`] neighbouring bins, up to three in each: two bits a cell, so that all
+/// of them fit into the processor's cache. Cells may collide.
 struct CellCounts {
     /// Four cells a byte.
     bytes: Vec<u8>,
@@ -319,9 +439,9 @@ struct CellCounts {
 }
 
 impl CellCounts {
-    /// With four cells a vote.
-    fn for_votes(vote_count: usize) -> Self {
-        let cells = (4 * vote_count).next_power_of_two().max(8);
+    /// With this many cells, or up to twice as many.
+    fn new(cell_count: usize) -> Self {
+        let cells = cell_count.next_power_of_two().max(8);
         Self { bytes: vec![0; cells / 4], shift: u64::BITS - cells.trailing_zeros() }
     }
 
@@ -335,8 +455,8 @@ impl CellCounts {
     }
 
     #[inline]
-    fn count(&mut self, cell: u64) {
-        let (place, shift) = self.place(cell);
+    fn count(&mut self, bin: u64) {
+        let (place, shift) = self.place(bin / CELL_BINS);
         let byte = &mut self.bytes[place];
         if *byte >> shift & 3 < 3 {
             *byte += 1 << shift;
@@ -347,6 +467,22 @@ impl CellCounts {
     fn of(&self, cell: u64) -> u8 {
         let (place, shift) = self.place(cell);
         self.bytes[place] >> shift & 3
+    }
+
+    /// True if two others may lie in the cell of a bin, or in the next one if the bin is beside it: true
+    /// votes of two neighbouring bins may lie in two cells.
+    #[inline]
+    fn supports(&self, bin: u64) -> bool {
+        const SUPPORT_MIN: u8 = 3;
+        let (cell, place) = (bin / CELL_BINS, bin % CELL_BINS);
+        let own = self.of(cell);
+        let nearer = match place {
+            _ if own >= SUPPORT_MIN => return true,
+            0 => cell - 1,
+            place if place == CELL_BINS - 1 => cell + 1,
+            _ => return false,
+        };
+        own + self.of(nearer) >= SUPPORT_MIN
     }
 }
 
@@ -432,7 +568,9 @@ mod tests {
         let runs = vec![Run { probe, end: postings.len() }];
         let hits = Hits { postings, runs };
         let mut all = Vec::new();
-        for_each_vote(&hits, 5_000, Family::Pitch, |vote| all.push(vote));
+        hits.for_each_run(|probe, run| {
+            push_votes(probe, run, 5_000, Family::Pitch, || true, &mut all);
+        });
         assert_eq!(all.len(), 2 * hits.postings.len());
         let supported = supported_votes(&hits, 5_000, Family::Pitch);
         assert!(supported.len() < all.len() / 10, "{} of {}", supported.len(), all.len());
