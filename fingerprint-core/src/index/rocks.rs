@@ -44,11 +44,15 @@
 //! ```
 
 mod change;
+mod filling;
+mod format1;
 mod header;
 mod lens;
 mod merge;
+mod old;
 mod options;
 mod read;
+mod reindex;
 mod segments;
 
 use std::ops::{ControlFlow, Range};
@@ -61,6 +65,7 @@ use change::Pending;
 use header::{check_format, holds_other_files, open_error};
 use lens::BucketLens;
 use read::BlockCache;
+pub use reindex::{ReindexEvent, Reindexed, reindex};
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, WriteBatch,
     WriteOptions,
@@ -164,7 +169,7 @@ impl RocksIndex {
     /// # Errors
     ///
     /// [`IndexError::Missing`] if there is none, [`IndexError::InUse`], or that it was written by
-    /// another release or is damaged.
+    /// another release, is not complete yet or is damaged.
     pub fn open(path: &Path, params: &Params) -> Result<Self, IndexError> {
         if !path.join("CURRENT").exists() {
             return Err(IndexError::Missing { path: path.to_owned() });
@@ -179,13 +184,15 @@ impl RocksIndex {
     /// As [`RocksIndex::open`], with [`IndexError::NotAnIndex`] in the place of
     /// [`IndexError::Missing`].
     pub fn create_or_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
-        Self::create_or_open_with(path, params, Limits::default())
+        Self::open_with(path, params, Limits::default(), None)
     }
 
-    fn create_or_open_with(
+    /// Opens or makes an index; `filling` names the index whose tracks are to be copied into it.
+    fn open_with(
         path: &Path,
         params: &Params,
         limits: Limits,
+        filling: Option<&str>,
     ) -> Result<Self, IndexError> {
         if path.join("CURRENT").exists() {
             check_format(path)?;
@@ -213,7 +220,7 @@ impl RocksIndex {
             retired: Mutex::default(),
             is_closing: AtomicBool::new(false),
         };
-        inner.check_meta()?;
+        inner.check_meta(filling)?;
         inner.load_tracks()?;
         inner.load_segments()?;
         Ok(Self { inner: Arc::new(inner), workers: Mutex::default() })
