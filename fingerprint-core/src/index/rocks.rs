@@ -1,18 +1,6 @@
 //! The index on disk: the only module that touches RocksDB.
 //!
-//! # Column families (format version 2)
-//!
-//! ```text
-//! meta            "format" → u32, "params" → u64, "next" → u32 (next free position), big-endian;
-//!                 "lens" → lengths of the posting lists (below)
-//! tracks          track id → TrackRecord as JSON
-//! content         content hash (32 bytes) | track id → (empty)
-//! constellations  span start u32 → the track's peaks (index/stored_peaks.rs)
-//! segments        segment u32 → directory of the segment (index/segment.rs)
-//! blocks          segment u32 | block u32 → block of the segment (index/block.rs)
-//! ```
-//!
-//! Keys are big-endian, so that RocksDB's order by bytes is the order of numbers.
+//! `docs/format.md` specifies what is stored.
 //!
 //! # Writing
 //!
@@ -33,15 +21,6 @@
 //! yet, two buffers of 32 to 64 MiB, 12 MiB of lengths; and what grows with the index: directories (8
 //! bytes a block), the timeline, and RocksDB's own indexes. A search of 100,000 tracks was seen at
 //! 820 MiB in all.
-//!
-//! # The lengths of the posting lists (format version 2)
-//!
-//! ```text
-//! position  u32, big-endian: end of the last segment
-//! lengths   until the digest, of each slot (rocks/lens.rs) that is not empty, ascending: slots left
-//!           out since the one before (varint), postings in all segments (varint); varints are LEB128
-//! digest    32 bytes, BLAKE3 of all the bytes before
-//! ```
 
 mod change;
 mod filling;
@@ -488,5 +467,7 @@ fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
     Ok(record)
 }
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests;
