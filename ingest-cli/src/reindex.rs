@@ -99,13 +99,17 @@ fn keep_journal(args: &ReindexArgs) -> Result<()> {
         .with_context(|| format!("journal {} cannot be copied", old.display()))
 }
 
-/// Bytes of all files in the folder of an index.
+/// Bytes of an index, without the words that RocksDB logs and the settings that it notes.
 fn folder_bytes(folder: &Path) -> Result<u64> {
     let context = || format!("folder {} cannot be read", folder.display());
+    let is_counted = |name: &str| !name.starts_with("LOG") && !name.starts_with("OPTIONS-");
     let mut bytes = 0_u64;
     for entry in fs::read_dir(folder).with_context(context)? {
-        let metadata = entry.and_then(|entry| entry.metadata()).with_context(context)?;
-        bytes += if metadata.is_file() { metadata.len() } else { 0 };
+        let entry = entry.with_context(context)?;
+        let metadata = entry.metadata().with_context(context)?;
+        if metadata.is_file() && is_counted(&entry.file_name().to_string_lossy()) {
+            bytes += metadata.len();
+        }
     }
     Ok(bytes)
 }

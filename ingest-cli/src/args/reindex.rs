@@ -25,7 +25,7 @@ JSON (--format json): one object:
                           tracks: copied by this run; there before it; there before it, but no
                           longer in OLD; damaged in OLD and left out
   audio_s, elapsed_s      length of the tracks that were copied or kept; time of this run
-  old_bytes, new_bytes    sizes of the folders
+  old_bytes, new_bytes    sizes on disk
   complete                whether the new index can be used";
 
 #[derive(Debug, Args)]

@@ -124,9 +124,12 @@ fn the_example_of_an_index_is_what_is_written() {
 fn the_landmarks_of_the_example_are_its_postings() {
     let mut text = String::new();
     let stored = PEAKS.map(coarse);
-    for Peak { time_ms, freq, level, rank } in stored {
-        writeln!(text, "peak      {time_ms} ms, frequency {freq}, level {level}, rank {rank}")
-            .unwrap();
+    let described = |Peak { time_ms, freq, level, rank }: Peak| {
+        format!("{time_ms} ms, frequency {freq}, level {level}, rank {rank}")
+    };
+    for (peak, stored) in PEAKS.into_iter().zip(stored) {
+        writeln!(text, "peak      {}", described(peak)).unwrap();
+        writeln!(text, "  stored  {}", described(stored)).unwrap();
     }
     for landmark in reference_landmarks(&stored, 0..stored.len(), &Params::default()) {
         let (bucket, cell) = (landmark.key.bucket, landmark.key.cell);
