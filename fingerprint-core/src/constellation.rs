@@ -1,17 +1,7 @@
-//! A constellation as bytes: how peaks are stored with a track and sent in a fingerprint.
+//! A constellation as bytes: how peaks are sent in a fingerprint, and were stored in indexes of format 1.
 //!
-//! # Layout (version 1)
-//!
-//! ```text
-//! count   u32 big-endian
-//! times   count × LEB128: milliseconds since the peak before (the first: since 0)
-//! freqs   count × u16 big-endian, low bytes after all high bytes
-//! levels  count × u8
-//! ranks   count × u8
-//! ```
-//!
-//! Columns instead of rows, because each column has its own statistics and the general compressor
-//! behind it (Zstandard in the index) then finds them.
+//! `docs/format.md` specifies the bytes. Columns instead of rows, because each column has its own
+//! statistics and a general compressor then finds them.
 
 use crate::peaks::Peak;
 

@@ -3,20 +3,8 @@
 //! Position in the flow: samples → … → **constellation** → index or matching. Batch is streaming
 //! fed one chunk: any chunking of the same samples gives the same fingerprint, bit for bit.
 //!
-//! # Encoding (format version 1)
-//!
-//! ```text
-//! magic          4  "EMFP"
-//! version        1  1
-//! params digest  8  big-endian, see Params::digest
-//! content hash  32  see ContentHash
-//! duration       8  ms, big-endian
-//! level          4  dB relative to full scale, f32 big-endian
-//! constellation  n  see crate::constellation
-//! checksum       4  first bytes of the BLAKE3 hash of all bytes before
-//! ```
-//!
-//! About 460 bytes for a second of a query, 220 for one of a track.
+//! `docs/format.md` specifies the encoding: about 460 bytes for a second of a query, 220 for one of
+//! a track.
 
 use std::fmt;
 use std::ops::ControlFlow;

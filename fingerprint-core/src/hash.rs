@@ -3,22 +3,11 @@
 //! Position in the flow: landmarks → **keys** → postings. A [`Key`] says nothing about when the
 //! landmark sounds; it is what two recordings of the same sound have in common.
 //!
-//! # Layout (format version 2)
-//!
-//! Five fields, most significant first; their widths are in [`crate::params`]:
-//!
-//! ```text
-//! field    bits  meaning                                             cell
-//! zone        4  ln(f1 / 130 Hz)                                     0.35
-//! ratio      10  ln(f2 / f1), offset by 512 cells                    half a bin at the zone's centre
-//! eighth      3  ln(f1 / 130 Hz) inside the zone                     0.043 75
-//! dt          7  t2 − t1                                             8 ms
-//! cell        6  ln(f1 / 130 Hz) inside the eighth                   0.001 25
-//! ```
-//!
-//! `zone | ratio | eighth` is the *shelf*, and with `dt` the *bucket*; the postings of a bucket are
-//! sorted by `cell`. About 27.8 bits are in use: peaks are located to about a tenth of a bin and of a frame, so cells
-//! may be far finer than the spectrogram's grid.
+//! `docs/format.md` specifies the five fields, most significant first: zone of the anchor's frequency, ratio
+//! of both frequencies, eighth of the zone, time difference, cell of the eighth; their widths are in
+//! [`crate::params`]. Zone, ratio and eighth are the *shelf*, and with the time difference the *bucket*; the
+//! postings of a bucket are sorted by cell. About 27.8 bits are in use: peaks are located to about a tenth
+//! of a bin and of a frame, so cells may be far finer than the spectrogram's grid.
 //!
 //! The order is the point. What a query looks for is a rectangle of a shelf, some dt by some cells,
 //! and neighbouring dt lie side by side, so a rectangle is one stretch of the index of which some

@@ -6,6 +6,8 @@
 //!
 //! The defaults are measured ones: `ARCHITECTURE.md`, "Settled decisions", has the figures.
 
+use std::collections::BTreeMap;
+
 /// The one analysis rate, in Hz; every input is resampled to it.
 ///
 /// 8 kHz would do for recognition (frequencies above 3.9 kHz won no query), 16 kHz keeps the band
@@ -87,6 +89,27 @@ pub struct Params {
     pub reference_fan_out: u8,
 }
 
+/// The values of a [`Params`] and of this module by name: what an index keeps beside the digest, which
+/// says only whether all are the same. Whole numbers and `f32` are exact in `f64`.
+pub type Values = BTreeMap<String, f64>;
+
+/// Values that must be the same for the peaks of a stored track to be those that this build would find.
+/// The others decide only which of these peaks are kept, paired and looked up.
+const PEAK_VALUES: [&str; 10] = [
+    "sample_rate_hz",
+    "frame_len",
+    "hop_len",
+    "time_step_len",
+    "freq_steps_per_bin",
+    "band_low_hz",
+    "band_high_hz",
+    "floor_db",
+    "rank_bins",
+    "rank_frames",
+];
+/// Peaks of higher ranks are left out, so less of it can be had from stored peaks, but not more.
+const RANK_VALUE: &str = "reference_rank_max";
+
 /// What a fingerprint is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -136,6 +159,70 @@ impl Params {
         let bytes = blake3::hash(text.as_bytes());
         u64::from_be_bytes(bytes.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
     }
+
+    /// All values by name: those of this struct and the fixed ones of this module.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        // Whole, so that a new field stops the build here.
+        let Self {
+            band_low_hz,
+            band_high_hz,
+            floor_db,
+            rank_bins,
+            rank_frames,
+            query_rank_max,
+            reference_rank_max,
+            landmark_rank_max,
+            zone_min_ms,
+            zone_max_ms,
+            zone_hz,
+            reference_fan_out,
+        } = *self;
+        let values = [
+            ("sample_rate_hz", f64::from(SAMPLE_RATE_HZ)),
+            ("frame_len", FRAME_LEN as f64),
+            ("hop_len", HOP_LEN as f64),
+            ("time_step_len", TIME_STEP_LEN as f64),
+            ("freq_steps_per_bin", f64::from(FREQ_STEPS_PER_BIN)),
+            ("key_base_hz", KEY_BASE_HZ),
+            ("key_zone_height", f64::from(KEY_ZONE_HEIGHT)),
+            ("key_cell_height", f64::from(KEY_CELL_HEIGHT)),
+            ("key_ratio_cell_bins", KEY_RATIO_CELL_BINS),
+            ("key_dt_cell_ms", f64::from(KEY_DT_CELL_MS)),
+            ("band_low_hz", f64::from(band_low_hz)),
+            ("band_high_hz", f64::from(band_high_hz)),
+            ("floor_db", f64::from(floor_db)),
+            ("rank_bins", f64::from(rank_bins)),
+            ("rank_frames", f64::from(rank_frames)),
+            ("query_rank_max", f64::from(query_rank_max)),
+            ("reference_rank_max", f64::from(reference_rank_max)),
+            ("landmark_rank_max", f64::from(landmark_rank_max)),
+            ("zone_min_ms", f64::from(zone_min_ms)),
+            ("zone_max_ms", f64::from(zone_max_ms)),
+            ("zone_hz", f64::from(zone_hz)),
+            ("reference_fan_out", f64::from(reference_fan_out)),
+        ];
+        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Why tracks whose peaks were found with the values in `stored` cannot be had anew with these
+    /// parameters from those peaks: one text for each value that stands in the way, as `rank_bins (90,
+    /// here 60)`; none if they can.
+    #[must_use]
+    pub fn peaks_refused(&self, stored: &Values) -> Vec<String> {
+        let wanted = self.values();
+        let fits = |name: &str, there: f64, here: f64| {
+            // Both were written, not computed.
+            if name == RANK_VALUE { there >= here } else { there.total_cmp(&here).is_eq() }
+        };
+        let names = PEAK_VALUES.into_iter().chain([RANK_VALUE]);
+        let refused = names.filter_map(|name| match (stored.get(name), wanted.get(name)) {
+            (Some(there), Some(here)) if fits(name, *there, *here) => None,
+            (Some(there), Some(here)) => Some(format!("{name} ({there}, here {here})")),
+            _ => Some(format!("{name} (not known)")),
+        });
+        refused.collect()
+    }
 }
 
 #[cfg(test)]
@@ -148,5 +235,26 @@ mod tests {
         assert_eq!(default.digest(), Params::default().digest());
         assert_ne!(default.digest(), Params { floor_db: -60.0, ..default }.digest());
         assert_ne!(default.digest(), Params { reference_fan_out: 3, ..default }.digest());
+    }
+
+    #[test]
+    fn stored_peaks_serve_for_what_only_selects_and_pairs_them() {
+        let default = Params::default();
+        let refused = |params: Params| params.peaks_refused(&default.values());
+        let none: [String; 0] = [];
+        assert_eq!(refused(default), none);
+        let paired =
+            Params { zone_max_ms: 500, reference_fan_out: 3, query_rank_max: 9, ..default };
+        assert_eq!(refused(paired), none);
+        assert_eq!(refused(Params { reference_rank_max: 0, ..default }), none);
+        let ranked = Params { reference_rank_max: 2, rank_bins: 60, ..default };
+        assert_eq!(refused(ranked), ["rank_bins (90, here 60)", "reference_rank_max (1, here 2)"]);
+        assert_eq!(default.peaks_refused(&Values::new()).len(), PEAK_VALUES.len() + 1);
+    }
+
+    #[test]
+    fn every_value_of_the_peaks_has_a_name() {
+        let values = Params::default().values();
+        assert!(PEAK_VALUES.iter().chain([&RANK_VALUE]).all(|name| values.contains_key(*name)));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Only declarations and their checks live here; each command has a module of its own.
 
+mod reindex;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::units::TrackId;
+pub(crate) use reindex::ReindexArgs;
 
 /// Environment variable that stands in for `--index`.
 pub(crate) const INDEX_ENV: &str = "EARMARK_INDEX";
@@ -22,6 +25,7 @@ Exit codes:
   match    0 something matched, 1 nothing matched, 2 an error (as grep)
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
   tracks   0 done, 1 a track was not there, 2 an error
+  reindex  0 the new index is complete, 2 an error or a damaged track, 130 interrupted
   others   0 done, 2 an error
   all      141 if standard output was closed early
 
@@ -87,6 +91,8 @@ pub(crate) enum Command {
     Tracks(TracksCommand),
     /// Show sizes and counts of the catalog
     Stats(StatsArgs),
+    /// Make a new index of an old one, which is of an older format or of other parameters
+    Reindex(ReindexArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

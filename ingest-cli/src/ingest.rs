@@ -63,7 +63,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let sources = Sources { paths: args.paths.clone(), manifest };
     let catalog = catalog::open(&target, Access::Create, "ingest")?;
     let journal = open_journal(args, &target)?;
-    let progress = Arc::new(Progress::new());
+    let progress = Arc::new(Progress::new("files"));
     let stop = Arc::new(Stop::default());
     let shown = Arc::clone(&progress);
     interrupt::watch(&stop, move || {
@@ -205,16 +205,7 @@ fn journal_path(args: &IngestArgs, target: &Target) -> Result<PathBuf> {
         return Ok(path.clone());
     }
     match target {
-        Target::Index(dir) => {
-            // Links and `..` are resolved, so that the same index finds the same journal.
-            let dir = dir.canonicalize().with_context(|| format!("index {}", dir.display()))?;
-            let Some(name) = dir.file_name() else {
-                bail!("index {} has no name; say where with --journal FILE", dir.display())
-            };
-            let mut name = name.to_owned();
-            name.push(".journal");
-            Ok(dir.with_file_name(name))
-        }
+        Target::Index(dir) => journal_beside(dir),
         Target::Server { url, .. } => {
             let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
             let state = folder("XDG_STATE_HOME").map(PathBuf::from);
@@ -229,4 +220,16 @@ fn journal_path(args: &IngestArgs, target: &Target) -> Result<PathBuf> {
             Ok(state.join("earmark").join(format!("{name}.journal")))
         }
     }
+}
+
+/// The journal of an index folder, which must exist: beside it, with its name and `.journal`.
+pub(crate) fn journal_beside(dir: &Path) -> Result<PathBuf> {
+    // Links and `..` are resolved, so that the same index finds the same journal.
+    let dir = dir.canonicalize().with_context(|| format!("index {}", dir.display()))?;
+    let Some(name) = dir.file_name() else {
+        bail!("index {} has no name; say where with --journal FILE", dir.display())
+    };
+    let mut name = name.to_owned();
+    name.push(".journal");
+    Ok(dir.with_file_name(name))
 }

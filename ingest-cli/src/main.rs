@@ -12,6 +12,7 @@ mod guard;
 mod ingest;
 mod interrupt;
 mod match_cmd;
+mod reindex;
 mod report;
 mod stats;
 mod tracks;
@@ -57,6 +58,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Match(args) => match_cmd::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::Reindex(args) => reindex::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut script);

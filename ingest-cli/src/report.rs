@@ -6,6 +6,7 @@
 
 pub(crate) mod matches;
 pub(crate) mod progress;
+pub(crate) mod reindex;
 pub(crate) mod summary;
 pub(crate) mod tracks;
 

@@ -82,7 +82,12 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         | IndexError::InUse { .. }
         | IndexError::Missing { .. }
         | IndexError::NotAnIndex { .. }
+        | IndexError::Occupied { .. }
+        | IndexError::NothingToReindex { .. }
         | IndexError::FormatVersion { .. }
+        | IndexError::NewerFormat { .. }
+        | IndexError::PeaksUnfit { .. }
+        | IndexError::Incomplete { .. }
         | IndexError::ParamsMismatch { .. }
         | IndexError::Corrupt { .. } => internal("the index failed", &error),
         _ => internal("an error of a kind unknown to the server", &error),

@@ -1,15 +1,7 @@
 //! Bits in bytes, as blocks of postings and stored peaks use them.
 //!
-//! Bit `i` of a part is bit `i % 8` of its byte `i / 8`; a part ends with zeros up to the end of
-//! its byte.
-//!
-//! A Rice code of width k is in two parts, so that decoding is one shift and one search
-//! for the next one a number:
-//!
-//! ```text
-//! low      for each number, k bits: its low k bits
-//! unary    for each number: number >> k zeros, then a one
-//! ```
+//! A Rice code is in two parts, low bits and unary, so that decoding is one shift and one search for the
+//! next one a number. `docs/format.md` specifies both.
 //!
 //! Numbers that are spread exponentially, as gaps between random events are, need 0.03 to 0.1 bits
 //! more than in any other code.

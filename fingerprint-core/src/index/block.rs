@@ -5,21 +5,7 @@
 //! neighbouring postings of a block, so a block is cut into chunks, and in a chunk the first number
 //! that is wanted is found by counting zeros, without decoding those before it.
 //!
-//! # Layout (format version 2)
-//!
-//! ```text
-//! count    varint: numbers in the block, 1 to 1,024
-//! table    for each chunk of 256 numbers (the last may have fewer):
-//!            first    varint: its first number minus that of the chunk before; not of chunk 0,
-//!                     which begins with the number that the directory tells
-//!            k        1 byte: width of the low part, 0 to 44
-//!            bytes    varint: length of its high part in bytes
-//! chunks   in order, each, of its numbers but the first, minus the first, minus one (x₀ ≤ x₁ ≤ …):
-//!            low      the low k bits of each
-//!            high     bit (xᵢ >> k) + i is set for each i
-//! ```
-//!
-//! Parts of bits as in [`super::bits`]; varints are LEB128.
+//! `docs/format.md` specifies the bytes: a table, then the chunks, each in an Elias-Fano code.
 //!
 //! Numbers that are spread evenly need k + 2 to k + 3 bits each. Gaps in a Rice code would need a
 //! quarter of a bit less; but from those a search had to decode ten times what it wanted, which took a fifth of
@@ -37,7 +23,7 @@ use super::varint::{read_varint, write_varint};
 /// Most numbers in a block: about 2.8 KB of postings.
 pub(super) const BLOCK_LEN: usize = 1_024;
 /// Numbers in a chunk.
-const CHUNK_LEN: usize = 256;
+pub(super) const CHUNK_LEN: usize = 256;
 const CHUNKS_MAX: usize = BLOCK_LEN / CHUNK_LEN;
 /// No block is longer, so that no high part reaches 2¹⁹ bits.
 const BLOCK_BYTES_MAX: usize = 1 << 16;

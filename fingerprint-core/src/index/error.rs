@@ -8,8 +8,11 @@ use crate::units::TrackId;
 ///
 /// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
-/// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex)), re-ingest ([`FormatVersion`](Self::FormatVersion),
-/// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
+/// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex),
+/// [`Occupied`](Self::Occupied)), name another one ([`NothingToReindex`](Self::NothingToReindex)),
+/// reindex ([`FormatVersion`](Self::FormatVersion), [`ParamsMismatch`](Self::ParamsMismatch)), go on
+/// with that ([`Incomplete`](Self::Incomplete)), re-ingest ([`PeaksUnfit`](Self::PeaksUnfit)), use a
+/// later release ([`NewerFormat`](Self::NewerFormat)), stop trusting the files
 /// ([`Corrupt`](Self::Corrupt)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
 /// index ([`Full`](Self::Full)).
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +47,25 @@ pub enum IndexError {
         /// The folder.
         path: PathBuf,
     },
-    /// The index was written by another release.
+    /// The index was written by an earlier release.
     #[error(
-        "index format version is {actual}, this build reads {expected}; ingest the catalog into a new folder: earmark ingest --index NEW_FOLDER"
+        "index {path} has format version {actual}, this build reads {expected}; make a new one of it, which needs no audio: earmark reindex {path} --index NEW_FOLDER", path = path.display()
     )]
     FormatVersion {
+        /// Folder of the index.
+        path: PathBuf,
+        /// Version this build reads and writes.
+        expected: u32,
+        /// Version found in the database.
+        actual: u32,
+    },
+    /// The index was written by a later release.
+    #[error(
+        "index {path} has format version {actual}, this build reads {expected}; use the release that wrote it or a later one", path = path.display()
+    )]
+    NewerFormat {
+        /// Folder of the index.
+        path: PathBuf,
         /// Version this build reads and writes.
         expected: u32,
         /// Version found in the database.
@@ -56,13 +73,49 @@ pub enum IndexError {
     },
     /// The index was built with other fingerprint parameters, so its hashes mean something else.
     #[error(
-        "index was built with parameters {actual:016x}, this build runs {expected:016x}; ingest the catalog into a new folder: earmark ingest --index NEW_FOLDER"
+        "index {path} was built with parameters {actual:016x}, this build runs {expected:016x}; make a new one of it: earmark reindex {path} --index NEW_FOLDER", path = path.display()
     )]
     ParamsMismatch {
+        /// Folder of the index.
+        path: PathBuf,
         /// Digest of the running parameters.
         expected: u64,
         /// Digest stored in the database.
         actual: u64,
+    },
+    /// The index is being made of another one, or this was interrupted: tracks are missing in it.
+    #[error(
+        "index {path} is not complete yet; run this to its end: earmark reindex {from} --index {path}", path = path.display()
+    )]
+    Incomplete {
+        /// Folder of the index.
+        path: PathBuf,
+        /// Folder of the index that it is made of.
+        from: String,
+    },
+    /// An index cannot be made in this folder of another one.
+    #[error("no index can be made in {}: {what}; choose a new or empty folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What stands in the way.
+        what: String,
+    },
+    /// There is no index that another one could be made of.
+    #[error("there is no index in {}; name the folder of the old index", path.display())]
+    NothingToReindex {
+        /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The peaks that an index holds were found in another way than this build finds them.
+    #[error(
+        "the peaks stored in index {} do not serve for this build, because of {values}; ingest the audio into a new folder: earmark ingest --index NEW_FOLDER", path.display()
+    )]
+    PeaksUnfit {
+        /// Folder of the index.
+        path: PathBuf,
+        /// Names of the parameters that differ, with their values.
+        values: String,
     },
     /// Stored bytes are not what this format version prescribes: the files are damaged.
     #[error("index is corrupt: {what}; restore it from a backup or re-ingest the catalog")]

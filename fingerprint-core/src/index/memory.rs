@@ -69,7 +69,7 @@ impl State {
             }
             change = Change::Replaced;
         }
-        let mut entry = write::lay_out(track, self.next_position, params)?;
+        let mut entry = write::lay_out(&track.into(), self.next_position, params)?;
         self.remove(&track.id);
         self.next_position = entry.record.span.end();
         write::for_each_part(&entry.peaks, entry.record.span, params, |postings| {

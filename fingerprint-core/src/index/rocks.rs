@@ -1,18 +1,6 @@
 //! The index on disk: the only module that touches RocksDB.
 //!
-//! # Column families (format version 2)
-//!
-//! ```text
-//! meta            "format" → u32, "params" → u64, "next" → u32 (next free position), big-endian;
-//!                 "lens" → lengths of the posting lists (below)
-//! tracks          track id → TrackRecord as JSON
-//! content         content hash (32 bytes) | track id → (empty)
-//! constellations  span start u32 → the track's peaks (index/stored_peaks.rs)
-//! segments        segment u32 → directory of the segment (index/segment.rs)
-//! blocks          segment u32 | block u32 → block of the segment (index/block.rs)
-//! ```
-//!
-//! Keys are big-endian, so that RocksDB's order by bytes is the order of numbers.
+//! `docs/format.md` specifies what is stored.
 //!
 //! # Writing
 //!
@@ -33,22 +21,17 @@
 //! yet, two buffers of 32 to 64 MiB, 12 MiB of lengths; and what grows with the index: directories (8
 //! bytes a block), the timeline, and RocksDB's own indexes. A search of 100,000 tracks was seen at
 //! 820 MiB in all.
-//!
-//! # The lengths of the posting lists (format version 2)
-//!
-//! ```text
-//! position  u32, big-endian: end of the last segment
-//! lengths   until the digest, of each slot (rocks/lens.rs) that is not empty, ascending: slots left
-//!           out since the one before (varint), postings in all segments (varint); varints are LEB128
-//! digest    32 bytes, BLAKE3 of all the bytes before
-//! ```
 
 mod change;
+mod filling;
+mod format1;
 mod header;
 mod lens;
 mod merge;
+mod old;
 mod options;
 mod read;
+mod reindex;
 mod segments;
 
 use std::ops::{ControlFlow, Range};
@@ -61,6 +44,7 @@ use change::Pending;
 use header::{check_format, holds_other_files, open_error};
 use lens::BucketLens;
 use read::BlockCache;
+pub use reindex::{ReindexEvent, Reindexed, reindex};
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, WriteBatch,
     WriteOptions,
@@ -164,7 +148,7 @@ impl RocksIndex {
     /// # Errors
     ///
     /// [`IndexError::Missing`] if there is none, [`IndexError::InUse`], or that it was written by
-    /// another release or is damaged.
+    /// another release, is not complete yet or is damaged.
     pub fn open(path: &Path, params: &Params) -> Result<Self, IndexError> {
         if !path.join("CURRENT").exists() {
             return Err(IndexError::Missing { path: path.to_owned() });
@@ -179,13 +163,15 @@ impl RocksIndex {
     /// As [`RocksIndex::open`], with [`IndexError::NotAnIndex`] in the place of
     /// [`IndexError::Missing`].
     pub fn create_or_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
-        Self::create_or_open_with(path, params, Limits::default())
+        Self::open_with(path, params, Limits::default(), None)
     }
 
-    fn create_or_open_with(
+    /// Opens or makes an index; `filling` names the index whose tracks are to be copied into it.
+    fn open_with(
         path: &Path,
         params: &Params,
         limits: Limits,
+        filling: Option<&str>,
     ) -> Result<Self, IndexError> {
         if path.join("CURRENT").exists() {
             check_format(path)?;
@@ -213,7 +199,7 @@ impl RocksIndex {
             retired: Mutex::default(),
             is_closing: AtomicBool::new(false),
         };
-        inner.check_meta()?;
+        inner.check_meta(filling)?;
         inner.load_tracks()?;
         inner.load_segments()?;
         Ok(Self { inner: Arc::new(inner), workers: Mutex::default() })
@@ -481,5 +467,7 @@ fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
     Ok(record)
 }
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests;

@@ -8,24 +8,7 @@
 //! neighbouring segments are merged into greater ones, so that there are few. As positions are
 //! given out in ascending order, each segment has a stretch of the timeline for itself.
 //!
-//! # Layout (format version 2)
-//!
-//! A posting is the number `(bucket × 35 + cell) << w | position − start`, where `start` is where
-//! the segment begins on the timeline and w the width of its length minus one in bits. These
-//! numbers, ascending, fill blocks of 1,024 ([`super::block`]); the last may have fewer.
-//!
-//! ```text
-//! directory
-//!   start     u32: first position on the timeline
-//!   end       u32: position behind the last
-//!   postings  u64
-//!   blocks    u32
-//!   firsts    for each block: its first number minus that of the block before (the first: minus 0),
-//!             varint
-//!   digest    32 bytes, BLAKE3 of all the bytes before
-//! ```
-//!
-//! Fixed-width integers are big-endian, varints LEB128.
+//! `docs/format.md` specifies the bytes: numbers, directory.
 
 use std::ops::{Range, RangeInclusive};
 

@@ -5,31 +5,10 @@
 //! seconds of a track that may be in the query, so peaks are cut into pieces that are decoded one
 //! by one.
 //!
-//! # Layout (format version 2)
-//!
-//! Times are stored in steps of 4 ms, frequencies in quarters of a bin, levels in steps of 2 dB. That
-//! is coarser than peaks are located in clean audio (3 ms, a tenth of a bin, half a dB), and finer than
-//! what damage leaves of them. As many damaged clips are found as with peaks as they were measured.
-//!
-//! ```text
-//! count    varint
-//! table    for each piece of 256 peaks (the last may have fewer):
-//!            first    varint: time of its first peak minus that of the piece before (the first:
-//!                     minus 0)
-//!            k        1 byte: width of the low part of its time gaps, 0 to 44
-//!            unary    varint: length of their unary part in bytes
-//!            freq     varint: its lowest frequency; 1 byte: width of what is above it, 0 to 15
-//!            level    1 byte: its lowest level; 1 byte: width of what is above it, 0 to 7
-//!            rank     1 byte: width of ranks, 0 to 8
-//! pieces   in order, each:
-//!            low      low part of the time gaps of all its peaks but the first (index/bits.rs)
-//!            unary    their unary part
-//!            freqs    frequencies minus the lowest
-//!            levels   levels minus the lowest
-//!            ranks
-//! ```
-//!
-//! Varints are LEB128. Each part ends with zeros up to the end of its byte.
+//! They are rounded to steps, which are coarser than peaks are located in clean audio (3 ms, a tenth of
+//! a bin, half a dB), and finer than what damage leaves of them. As many damaged clips are found as
+//! with peaks as they were measured. `docs/format.md` specifies the bytes: a table of the pieces, then
+//! the pieces.
 
 use std::ops::Range;
 
@@ -38,7 +17,7 @@ use super::varint::{read_varint, write_varint};
 use crate::peaks::Peak;
 
 /// Peaks in a piece: about 6 s of music.
-const PIECE_LEN: usize = 256;
+pub(super) const PIECE_LEN: usize = 256;
 /// Milliseconds in a step of time.
 const TIME_STEP: u32 = 4;
 /// Steps of [`Peak::freq`] in one that is stored.

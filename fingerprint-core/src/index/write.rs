@@ -2,14 +2,44 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{IndexError, NewTrack, POSITION_MS, Posting, Span, TrackRecord, stored_peaks};
+use super::{
+    IndexError, Metadata, NewTrack, POSITION_MS, Posting, Span, TrackRecord, stored_peaks,
+};
 use crate::landmark::{Landmark, reference_landmarks};
 use crate::params::Params;
 use crate::peaks::Peak;
+use crate::units::{ContentHash, TrackId};
 
 /// Postings are made for this much of a track at a time, in steps of the timeline (about half an
 /// hour, 100,000 postings), so that a track of a day needs no more memory than one of an hour.
 const PART_STEPS: u32 = 1 << 14;
+
+/// What is known of a track before it has a place on the timeline.
+pub(super) struct Recording<'a> {
+    pub(super) id: &'a TrackId,
+    pub(super) metadata: &'a Metadata,
+    pub(super) duration_s: f64,
+    pub(super) content_hash: ContentHash,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub(super) added_at_ms: u64,
+    /// Ascending; those of higher ranks are not kept.
+    pub(super) peaks: &'a [Peak],
+}
+
+/// A track that is added now.
+impl<'a> From<&'a NewTrack> for Recording<'a> {
+    fn from(track: &'a NewTrack) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            id: &track.id,
+            metadata: &track.metadata,
+            duration_s: track.fingerprint.duration_s(),
+            content_hash: track.fingerprint.content_hash,
+            added_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            peaks: &track.fingerprint.peaks,
+        }
+    }
+}
 
 /// What is stored for one track besides its postings.
 pub(super) struct Entry {
@@ -65,10 +95,13 @@ pub(super) fn for_each_part<E>(
     Ok(())
 }
 
-/// Lays `track` out on the timeline from `start` on.
-pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<Entry, IndexError> {
-    let fingerprint = &track.fingerprint;
-    let peaks = reference_peaks(&fingerprint.peaks, params);
+/// Lays a track out on the timeline from `start` on.
+pub(super) fn lay_out(
+    recording: &Recording<'_>,
+    start: u32,
+    params: &Params,
+) -> Result<Entry, IndexError> {
+    let peaks = reference_peaks(recording.peaks, params);
     // Positions are never given out twice, so a track gets no more than its peaks need, whatever
     // duration it claims.
     let last_ms = peaks.last().map_or(0, |peak| peak.time_ms);
@@ -77,15 +110,14 @@ pub(super) fn lay_out(track: &NewTrack, start: u32, params: &Params) -> Result<E
     start.checked_add(len).ok_or(IndexError::Full { hours })?;
     let span = Span { start, len };
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let record = TrackRecord {
-        id: track.id.clone(),
-        metadata: track.metadata.clone(),
-        duration_s: fingerprint.duration_s(),
-        content_hash: fingerprint.content_hash,
+        id: recording.id.clone(),
+        metadata: recording.metadata.clone(),
+        duration_s: recording.duration_s,
+        content_hash: recording.content_hash,
         peak_count: count(peaks.len()),
         posting_count: 0,
-        added_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        added_at_ms: recording.added_at_ms,
         span,
     };
     Ok(Entry { record, peaks })

@@ -8,5 +8,6 @@
 )]
 
 mod decode;
+mod formats;
 mod index;
 mod matching;

@@ -17,7 +17,7 @@ use super::journal::{Journal, Stamp};
 use super::work::{Outcome, Worked};
 use crate::catalog::{AddError, Audio, Catalog, Recording, Stored};
 use crate::report::progress::Progress;
-use crate::report::summary::{FileRow, FileStatus, ReportFile, Summary};
+use crate::report::summary::{self, FileRow, FileStatus, ReportFile, Summary};
 
 /// Detail of a file whose audio another file has brought.
 const SAME_AUDIO: &str = "same audio as another file of this run";
@@ -291,7 +291,7 @@ impl<'a> Writer<'a> {
         if let Some(text) = row.worth_telling() {
             self.progress.note(&text);
         }
-        self.progress.show(&self.summary);
+        self.progress.show(self.summary.files, || summary::so_far(&self.summary));
         self.report.as_mut().map_or(Ok(()), |report| report.write(&row))
     }
 }

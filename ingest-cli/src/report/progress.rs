@@ -1,44 +1,58 @@
-//! How far ingesting is: a bar on a terminal, a line every ten seconds elsewhere.
+//! How far a job is: a bar on a terminal, a line every ten seconds elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::summary::Summary;
-use super::{clock, count, note, printable};
+use super::{count, note, printable};
 
 /// Time between lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows how far a job is, on standard error.
 #[derive(Debug)]
-pub(crate) enum Progress {
+pub(crate) struct Progress {
+    /// What is counted, in the plural.
+    unit: &'static str,
+    /// How many there are in all; 0 as long as nobody has told.
+    total: AtomicU64,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
     Bar(ProgressBar),
     /// Since when nothing was printed.
     Lines(Mutex<Instant>),
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
+    /// `unit` is what is counted, in the plural.
+    pub(crate) fn new(unit: &'static str) -> Self {
+        let total = AtomicU64::new(0);
         if !std::io::stderr().is_terminal() {
-            return Self::Lines(Mutex::new(Instant::now()));
+            return Self { unit, total, form: Form::Lines(Mutex::new(Instant::now())) };
         }
         let bar = ProgressBar::no_length();
-        bar.set_style(style("{spinner} {human_pos} files · {msg}"));
+        bar.set_style(style(&format!("{{spinner}} {{human_pos}} {unit} · {{msg}}")));
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self::Bar(bar)
+        Self { unit, total, form: Form::Bar(bar) }
     }
 
-    /// True if it is worth finding out how many files there are.
+    /// True if it is worth finding out how many there are in all.
     pub(crate) fn wants_total(&self) -> bool {
-        matches!(self, Self::Bar(_))
+        matches!(self.form, Form::Bar(_))
     }
 
-    /// Tells how many files there are.
+    /// Tells how many there are in all.
     pub(crate) fn set_total(&self, total: u64) {
-        if let Self::Bar(bar) = self {
+        if self.total.swap(total, Ordering::Relaxed) == total {
+            return;
+        }
+        if let Form::Bar(bar) = &self.form {
             bar.set_style(style(
                 "{bar:30} {human_pos}/{human_len} · {msg} · {elapsed} gone, {eta} to go",
             ));
@@ -46,18 +60,22 @@ impl Progress {
         }
     }
 
-    /// Shows the counts so far.
-    pub(crate) fn show(&self, summary: &Summary) {
-        match self {
-            Self::Bar(bar) => {
-                bar.set_message(message(summary));
-                bar.set_position(summary.files);
+    /// Shows how many are done, and what `message` says beside it.
+    pub(crate) fn show(&self, done: u64, message: impl FnOnce() -> String) {
+        match &self.form {
+            Form::Bar(bar) => {
+                bar.set_message(message());
+                bar.set_position(done);
             }
-            Self::Lines(last) => {
+            Form::Lines(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= LINE_INTERVAL {
                     *last = Instant::now();
-                    note(&format!("{} files · {}", count(summary.files), message(summary)));
+                    let of_total = match self.total.load(Ordering::Relaxed) {
+                        0 => String::new(),
+                        total => format!(" of {}", count(total)),
+                    };
+                    note(&format!("{}{of_total} {} · {}", count(done), self.unit, message()));
                 }
             }
         }
@@ -65,26 +83,18 @@ impl Progress {
 
     /// Prints a line without disturbing the bar.
     pub(crate) fn note(&self, text: &str) {
-        match self {
-            Self::Bar(bar) => bar.println(printable(text)),
-            Self::Lines(_) => note(text),
+        match &self.form {
+            Form::Bar(bar) => bar.println(printable(text)),
+            Form::Lines(_) => note(text),
         }
     }
 
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
-        if let Self::Bar(bar) = self {
+        if let Form::Bar(bar) = &self.form {
             bar.finish_and_clear();
         }
     }
-}
-
-fn message(summary: &Summary) -> String {
-    let failed = match summary.failed {
-        0 => String::new(),
-        failed => format!(" · {} failed", count(failed)),
-    };
-    format!("{} of audio · {:.0}× real time{failed}", clock(summary.audio_s), summary.speed())
 }
 
 fn style(template: &str) -> ProgressStyle {

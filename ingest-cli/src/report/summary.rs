@@ -187,6 +187,15 @@ impl Summary {
     }
 }
 
+/// What stands beside the number of files while a job runs.
+pub(crate) fn so_far(summary: &Summary) -> String {
+    let failed = match summary.failed {
+        0 => String::new(),
+        failed => format!(" · {} failed", count(failed)),
+    };
+    format!("{} of audio · {:.0}× real time{failed}", clock(summary.audio_s), summary.speed())
+}
+
 /// Prints the closing summary.
 pub(crate) fn print(summary: &Summary, format: TextFormat) -> Result<()> {
     if format == TextFormat::Json {

@@ -7,5 +7,6 @@ mod ingest;
 mod interrupt;
 mod matching;
 mod output;
+mod reindex;
 mod server;
 mod support;

@@ -7,7 +7,7 @@ use rocksdb::WriteBatch;
 
 use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
 use crate::index::buffer::Buffer;
-use crate::index::write::{self, Entry};
+use crate::index::write::{self, Entry, Recording};
 use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};
 
 impl Inner {
@@ -94,13 +94,44 @@ impl Inner {
             self.remove_into(old, pending, batch);
             change = Change::Replaced;
         }
-        let mut entry = write::lay_out(track, *next, &self.params)?;
+        self.insert_into(&track.into(), next, pending, batch)?;
+        Ok(Added { change, duplicate_of })
+    }
+
+    /// Adds a track whose id is not there, or is removed by the same batch.
+    fn insert_into(
+        &self,
+        recording: &Recording<'_>,
+        next: &mut u32,
+        pending: &mut Pending,
+        batch: &mut WriteBatch,
+    ) -> Result<(), IndexError> {
+        let mut entry = write::lay_out(recording, *next, &self.params)?;
         // Given out whether or not the batch succeeds.
         *next = entry.record.span.end();
         self.buffer_postings(&mut entry, &self.store().active);
         self.put_entry(&entry, batch)?;
         pending.added.push(entry.record);
-        Ok(Added { change, duplicate_of })
+        Ok(())
+    }
+
+    /// Writes a batch of tracks with different ids just as they are told, in the place of those of
+    /// the same ids.
+    pub(super) fn put_distinct(
+        &self,
+        recordings: &[Recording<'_>],
+        next: &mut u32,
+    ) -> Result<(), IndexError> {
+        let mut batch = WriteBatch::default();
+        let mut pending = Pending::default();
+        for recording in recordings {
+            if let Some(old) = self.track(recording.id)? {
+                self.remove_into(old, &mut pending, &mut batch);
+            }
+            self.insert_into(recording, next, &mut pending, &mut batch)?;
+        }
+        self.commit(batch)?;
+        self.publish(&pending)
     }
 
     /// Writes a batch of tracks with different ids.

@@ -3,35 +3,46 @@
 use std::path::Path;
 use std::sync::PoisonError;
 
-use rocksdb::{DB, ErrorKind, Options, WriteBatch};
+use rocksdb::{ColumnFamily, DB, ErrorKind, Options, WriteBatch};
 
-use super::{FORMAT_VERSION, Inner, META, PARTS, corrupt, storage};
+use super::{FORMAT_VERSION, Inner, META, PARTS, corrupt, filling, storage};
 use crate::index::IndexError;
+use crate::params::Params;
+
+/// Header field: all parameters by name, as JSON. What differs can then be told by its name.
+pub(super) const VALUES: &str = "values";
 
 impl Inner {
     fn get_meta<const N: usize>(&self, key: &str) -> Result<Option<[u8; N]>, IndexError> {
         let value =
             self.db.get_cf(self.family(META), key).map_err(storage("read the index header"))?;
-        value.map(|bytes| header_field(key, &bytes)).transpose()
+        value.map(|bytes| field(key, &bytes)).transpose()
     }
 
-    /// Checks format and parameters, or writes them into an index that is new.
-    pub(super) fn check_meta(&mut self) -> Result<(), IndexError> {
+    /// Checks format, completeness and parameters, or writes them into an index that is new. `filling`
+    /// is the index whose tracks are to be copied into it.
+    pub(super) fn check_meta(&mut self, filling: Option<&str>) -> Result<(), IndexError> {
         let digest = self.params.digest();
         let Some(format) = self.get_meta("format")? else {
             let mut batch = WriteBatch::default();
             batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());
             batch.put_cf(self.family(META), "params", digest.to_be_bytes());
+            batch.put_cf(self.family(META), VALUES, values_json(&self.params)?);
+            if let Some(from) = filling {
+                batch.put_cf(self.family(META), filling::KEY, from);
+            }
             return self.commit(batch);
         };
         let actual = u32::from_be_bytes(format);
         if actual != FORMAT_VERSION {
-            return Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual });
+            return Err(other_format(&self.path, actual));
         }
+        self.check_filling(filling)?;
         let actual = self.get_meta("params")?.map(u64::from_be_bytes);
         let actual = actual.ok_or_else(|| corrupt("its header has no parameter digest"))?;
         if actual != digest {
-            return Err(IndexError::ParamsMismatch { expected: digest, actual });
+            let path = self.path.clone();
+            return Err(IndexError::ParamsMismatch { path, expected: digest, actual });
         }
         let next = self.get_meta("next")?.map_or(0, u32::from_be_bytes);
         *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
@@ -41,29 +52,58 @@ impl Inner {
 
 /// Refuses an index of another format, whose column families RocksDB could not open with ours.
 pub(super) fn check_format(path: &Path) -> Result<(), IndexError> {
-    let mut families =
-        DB::list_cf(&Options::default(), path).map_err(|source| open_error(path, source))?;
-    families.retain(|family| family != "default");
-    families.sort_unstable();
-    let mut ours = PARTS;
-    ours.sort_unstable();
+    let families = families(path)?;
     // None at all is what a crash has left of a creation.
-    if families.is_empty() || families.iter().all(|family| ours.contains(&family.as_str())) {
+    let Some(unknown) = families.iter().find(|family| !PARTS.contains(&family.as_str())) else {
         return Ok(());
-    }
+    };
     if !families.iter().any(|family| family == META) {
         return Err(IndexError::NotAnIndex { path: path.to_owned() });
     }
     let db = DB::open_cf_for_read_only(&Options::default(), path, [META], false)
         .map_err(|source| open_error(path, source))?;
-    let meta = db.cf_handle(META).ok_or_else(|| corrupt("it has no header"))?;
-    let format = db.get_cf(meta, "format").map_err(storage("read the index header"))?;
+    let format =
+        db.get_cf(family(&db, META)?, "format").map_err(storage("read the index header"))?;
     let format = format.ok_or_else(|| corrupt("its header has no format version"))?;
-    let actual = u32::from_be_bytes(header_field("format", &format)?);
-    Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual })
+    match u32::from_be_bytes(field("format", &format)?) {
+        FORMAT_VERSION => Err(corrupt(format!("format {FORMAT_VERSION} has no part {unknown}"))),
+        actual => Err(other_format(path, actual)),
+    }
 }
 
-fn header_field<const N: usize>(key: &str, bytes: &[u8]) -> Result<[u8; N], IndexError> {
+/// What to tell of an index of another format than ours: older ones can be made new, those of later
+/// releases only be read by them.
+pub(super) fn other_format(path: &Path, actual: u32) -> IndexError {
+    let (path, expected) = (path.to_owned(), FORMAT_VERSION);
+    if actual < expected {
+        IndexError::FormatVersion { path, expected, actual }
+    } else {
+        IndexError::NewerFormat { path, expected, actual }
+    }
+}
+
+/// The column families of a folder, without RocksDB's own, which is empty.
+pub(super) fn families(path: &Path) -> Result<Vec<String>, IndexError> {
+    let mut families =
+        DB::list_cf(&Options::default(), path).map_err(|source| open_error(path, source))?;
+    families.retain(|family| family != "default");
+    Ok(families)
+}
+
+/// A column family of an index that was opened with it.
+pub(super) fn family<'d>(db: &'d DB, part: &str) -> Result<&'d ColumnFamily, IndexError> {
+    db.cf_handle(part).ok_or_else(|| corrupt(format!("its part {part} is missing")))
+}
+
+fn values_json(params: &Params) -> Result<Vec<u8>, IndexError> {
+    serde_json::to_vec(&params.values()).map_err(|source| IndexError::Storage {
+        action: "encode the parameters",
+        source: Box::new(source),
+    })
+}
+
+/// A header field of fixed width.
+pub(super) fn field<const N: usize>(key: &str, bytes: &[u8]) -> Result<[u8; N], IndexError> {
     bytes.try_into().map_err(|_| corrupt(format!("header field {key} has a wrong length")))
 }
 

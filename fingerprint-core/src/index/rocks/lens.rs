@@ -130,7 +130,7 @@ pub(super) struct LensChange<'a> {
     pub(super) replaced: &'a [Arc<Segment>],
 }
 
-/// The stored copy, laid out as the header of [`super`] says.
+/// The stored copy, laid out as `docs/format.md` says.
 fn encode(lens: &[u32], end: u32) -> Vec<u8> {
     let mut bytes = end.to_be_bytes().to_vec();
     let mut left_out = 0_u64;

@@ -19,11 +19,11 @@ use crate::index::{MemoryIndex, Metadata};
 use crate::landmark::reference_landmarks;
 
 /// A segment every few tracks, and one for each track.
-const FEW: Limits = Limits { buffer_postings: 500 };
+pub(super) const FEW: Limits = Limits { buffer_postings: 500 };
 const NONE: Limits = Limits { buffer_postings: 1 };
 
 /// A track of 10 s. Its peaks lie in a narrow band, so that tracks share buckets.
-fn track(id: u32, seed: u32) -> NewTrack {
+pub(super) fn track(id: u32, seed: u32) -> NewTrack {
     let mut rng = fastrand::Rng::with_seed(u64::from(seed));
     let mut peaks: Vec<_> = (0..120)
         .map(|_| Peak {
@@ -48,12 +48,12 @@ fn track(id: u32, seed: u32) -> NewTrack {
     }
 }
 
-fn open(folder: &Path, limits: Limits) -> RocksIndex {
-    RocksIndex::create_or_open_with(folder, &Params::default(), limits).unwrap()
+pub(super) fn open(folder: &Path, limits: Limits) -> RocksIndex {
+    RocksIndex::open_with(folder, &Params::default(), limits, None).unwrap()
 }
 
 /// The whole buckets that the tracks of these seeds use, ascending.
-fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
+pub(super) fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
     let buckets: BTreeSet<_> = seeds
         .into_iter()
         .flat_map(|seed| {
@@ -66,7 +66,7 @@ fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
 }
 
 /// Postings of live tracks with the places of their ranges, in the order in which they are told.
-fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
+pub(super) fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
     let timeline = index.timeline();
     let mut read = Vec::new();
     let mut before = None;
@@ -279,7 +279,7 @@ fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
 }
 
 /// The files as a process leaves them that is killed.
-fn killed(folder: &Path) -> TempDir {
+pub(super) fn killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(folder).unwrap() {
         let file = entry.unwrap();
@@ -413,18 +413,35 @@ fn other_formats_are_refused_by_their_number() {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    for (version, part) in [(1_u32, "postings"), (7, "planets")] {
+    for (version, part) in [(1_u32, "postings"), (FORMAT_VERSION, "stars"), (7, "planets")] {
         let path = folder.path().join(part);
         let db = DB::open_cf(&options, &path, [META, TRACKS, part]).unwrap();
         db.put_cf(db.cf_handle(META).unwrap(), "format", version.to_be_bytes()).unwrap();
         drop(db);
         let opened = RocksIndex::open(&path, &Params::default());
-        let is_refused = matches!(
-            opened,
-            Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual }) if actual == version
-        );
-        assert!(is_refused, "{opened:?}");
+        let error = opened.unwrap_err();
+        let is_right = match error {
+            IndexError::FormatVersion { actual, .. } => actual == version && version == 1,
+            IndexError::NewerFormat { actual, .. } => actual == version && version == 7,
+            IndexError::Corrupt { .. } => version == FORMAT_VERSION,
+            _ => false,
+        };
+        let says = match version {
+            1 => format!("earmark reindex {} --index ", path.display()),
+            FORMAT_VERSION => "has no part stars".to_owned(),
+            _ => "has format version 7, this build reads".to_owned(),
+        };
+        assert!(is_right && error.to_string().contains(&says), "{error}");
     }
+    // Of a later format with the same parts.
+    let path = folder.path().join("later");
+    let index = open(&path, Limits::default());
+    let later = (FORMAT_VERSION + 1).to_be_bytes();
+    index.inner.db.put_cf(index.inner.family(META), "format", later).unwrap();
+    drop(index);
+    let opened = RocksIndex::open(&path, &Params::default());
+    let is_newer = matches!(opened, Err(IndexError::NewerFormat { actual, .. }) if actual == FORMAT_VERSION + 1);
+    assert!(is_newer, "{opened:?}");
     let path = folder.path().join("other");
     drop(DB::open_cf(&options, &path, ["planets"]).unwrap());
     let opened = RocksIndex::open(&path, &Params::default());
