@@ -1,5 +1,7 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
+mod kills;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
