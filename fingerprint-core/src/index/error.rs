@@ -16,7 +16,9 @@ use crate::units::TrackId;
 #[non_exhaustive]
 pub enum IndexError {
     /// The storage engine failed; the cause is in `source`.
-    #[error("index storage failed while trying to {action}")]
+    #[error(
+        "index storage failed while trying to {action}; if the disk is sound, try again, else restore the index from a backup to another one"
+    )]
     Storage {
         /// What was being done, as an infinitive: `"open the database"`.
         action: &'static str,
@@ -26,11 +28,13 @@ pub enum IndexError {
     },
     /// Another process has the index open.
     #[error(
-        "index {} is in use by another process; wait until another earmark has ended, or reach earmark-server with --server URL instead of --index", path.display()
+        "index {} is in use by another process{}; wait until another earmark has ended, or reach earmark-server with --server URL instead of --index", path.display(), named(*process)
     )]
     InUse {
         /// Folder of the index.
         path: PathBuf,
+        /// The process, if it is known.
+        process: Option<u32>,
     },
     /// There is no index here, and the caller did not ask to create one.
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
@@ -84,4 +88,13 @@ pub enum IndexError {
         /// Hours of audio ever added, removed tracks included.
         hours: f64,
     },
+}
+
+/// A process by its number, and by its name where the system tells it.
+fn named(process: Option<u32>) -> String {
+    let Some(process) = process else { return String::new() };
+    match std::fs::read_to_string(format!("/proc/{process}/comm")) {
+        Ok(name) => format!(" (process {process}, {})", name.trim_end()),
+        Err(_) => format!(" (process {process})"),
+    }
 }

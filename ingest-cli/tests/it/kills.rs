@@ -122,7 +122,8 @@ fn a_killed_server_has_what_it_confirmed() {
         assert!(confirmed.is_subset(&known), "{:?}", confirmed.difference(&known));
         let args =
             ["ingest", music.path("music").to_str().unwrap(), "--jobs", "1"].map(str::to_owned);
-        let mut ingest = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
+        let mut ingest =
+            world.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_secs_f64(0.3 + 3.0 * rng.f64()));
         index = server.killed();
         // The client must end, not hang.

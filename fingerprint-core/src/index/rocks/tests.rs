@@ -1,6 +1,7 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
 mod kills;
+mod missing_rows;
 
 use std::collections::BTreeSet;
 use std::fs;
