@@ -6,7 +6,8 @@ use crate::units::TrackId;
 
 /// Why the index could not answer or store something.
 ///
-/// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
+/// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), make room
+/// ([`DiskFull`](Self::DiskFull)), stop the
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
 /// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex)), re-ingest ([`FormatVersion`](Self::FormatVersion),
 /// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
@@ -23,6 +24,17 @@ pub enum IndexError {
         /// What was being done, as an infinitive: `"open the database"`.
         action: &'static str,
         /// The engine's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk of the index is full. Nothing acknowledged is lost, and searching goes on.
+    #[error(
+        "the disk of the index is full (trying to {action}); what was acknowledged is safe; make room there and try again, and should that go on to fail, start the program again"
+    )]
+    DiskFull {
+        /// What was being done, as an infinitive.
+        action: &'static str,
+        /// The engine's own error, which names the file.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

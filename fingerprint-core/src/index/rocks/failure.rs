@@ -1,4 +1,4 @@
-//! What went wrong below the index, as its callers are told: damage, and everything else.
+//! What went wrong below the index, as its callers are told: the full disk, damage, and everything else.
 
 use std::io;
 
@@ -6,6 +6,8 @@ use rocksdb::ErrorKind;
 
 use crate::index::IndexError;
 
+/// Words with which RocksDB tells that there is no room; it has no kind of error for it.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 /// Words with which RocksDB tells that one of its files is gone.
 const GONE: &str = "No such file or directory";
 
@@ -17,13 +19,21 @@ pub(super) fn storage(action: &'static str) -> impl Fn(rocksdb::Error) -> IndexE
             return corrupt(format!("files are damaged, seen while trying to {action}: {text}"));
         }
         let source = Box::new(source);
+        if FULL.iter().any(|full| text.contains(full)) {
+            return IndexError::DiskFull { action, source };
+        }
         IndexError::Storage { action, source }
     }
 }
 
 /// What an error of the file system is to the caller.
 pub(super) fn io_failure(action: &'static str) -> impl Fn(io::Error) -> IndexError {
-    move |error| IndexError::Storage { action, source: Box::new(error) }
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            IndexError::DiskFull { action, source: Box::new(error) }
+        }
+        _ => IndexError::Storage { action, source: Box::new(error) },
+    }
 }
 
 /// Damage that we have found ourselves.

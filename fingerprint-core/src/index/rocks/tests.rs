@@ -1,5 +1,6 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
+mod full_disk;
 mod kills;
 mod missing_rows;
 
