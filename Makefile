@@ -7,7 +7,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/earmark
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON_DIR := $(CACHE)/python
 
-.PHONY: demo test lint bench setup test-setup
+.PHONY: demo test torture lint bench setup test-setup
 
 demo: setup
 	cargo build --release --workspace --locked
@@ -18,6 +18,12 @@ demo: setup
 test: test-setup lint
 	cargo test --release --workspace --locked --benches
 	EARMARK_TEST_PYTHON="$(PYTHON_DIR)/bin/python" cargo test --release --workspace --locked
+
+# What `test` does to the index a few times, hundreds of times: kill -9, damaged files; and kills of
+# the programs. A quarter of an hour. A failure prints its EARMARK_TEST_SEED.
+torture: test-setup
+	EARMARK_TORTURE=1 cargo test --release --workspace --locked -- \
+	  kills damage full_disk two_processes --include-ignored
 
 lint: setup
 	cargo fmt --all --check

@@ -78,6 +78,10 @@ pub(crate) fn from_index(error: IndexError) -> Status {
     match &error {
         IndexError::RepeatedId { .. } => Status::invalid_argument(error.to_string()),
         IndexError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        IndexError::DiskFull { .. } => {
+            internal("the disk of the index is full", &error);
+            Status::resource_exhausted("the server's disk is full; what was acknowledged is safe")
+        }
         IndexError::Storage { .. }
         | IndexError::InUse { .. }
         | IndexError::Missing { .. }

@@ -6,7 +6,8 @@ use crate::units::TrackId;
 
 /// Why the index could not answer or store something.
 ///
-/// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
+/// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), make room
+/// ([`DiskFull`](Self::DiskFull)), stop the
 /// other process or talk to it ([`InUse`](Self::InUse)), create the index
 /// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex),
 /// [`Occupied`](Self::Occupied)), name another one ([`NothingToReindex`](Self::NothingToReindex)),
@@ -19,7 +20,9 @@ use crate::units::TrackId;
 #[non_exhaustive]
 pub enum IndexError {
     /// The storage engine failed; the cause is in `source`.
-    #[error("index storage failed while trying to {action}")]
+    #[error(
+        "index storage failed while trying to {action}; if the disk is sound, try again, else restore the index from a backup to another one"
+    )]
     Storage {
         /// What was being done, as an infinitive: `"open the database"`.
         action: &'static str,
@@ -27,13 +30,26 @@ pub enum IndexError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The disk of the index is full. Nothing acknowledged is lost, and searching goes on.
+    #[error(
+        "the disk of the index is full (trying to {action}); what was acknowledged is safe; make room there and try again, and should that go on to fail, start the program again"
+    )]
+    DiskFull {
+        /// What was being done, as an infinitive.
+        action: &'static str,
+        /// The engine's own error, which names the file.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another process has the index open.
     #[error(
-        "index {} is in use by another process; wait until another earmark has ended, or reach earmark-server with --server URL instead of --index", path.display()
+        "index {} is in use by another process{}; wait until another earmark has ended, or reach earmark-server with --server URL instead of --index", path.display(), named(*process)
     )]
     InUse {
         /// Folder of the index.
         path: PathBuf,
+        /// The process, if it is known.
+        process: Option<u32>,
     },
     /// There is no index here, and the caller did not ask to create one.
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
@@ -137,4 +153,13 @@ pub enum IndexError {
         /// Hours of audio ever added, removed tracks included.
         hours: f64,
     },
+}
+
+/// A process by its number, and by its name where the system tells it.
+fn named(process: Option<u32>) -> String {
+    let Some(process) = process else { return String::new() };
+    match std::fs::read_to_string(format!("/proc/{process}/comm")) {
+        Ok(name) => format!(" (process {process}, {})", name.trim_end()),
+        Err(_) => format!(" (process {process})"),
+    }
 }

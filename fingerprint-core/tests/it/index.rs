@@ -1,5 +1,8 @@
 //! Both indexes do the same, and the one on disk remembers it.
 
+mod damage;
+mod two_processes;
+
 use std::ops::ControlFlow;
 
 use fingerprint_core::fingerprint::Fingerprint;
@@ -161,7 +164,7 @@ fn damage_is_not_taken_for_an_index_in_use() {
         }
     }
     let opened = RocksIndex::open(&path, &params);
-    assert!(matches!(opened, Err(IndexError::Storage { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(IndexError::Corrupt { .. })), "{opened:?}");
 }
 
 #[test]

@@ -48,6 +48,10 @@ impl Link {
                 Code::Unavailable | Code::Unimplemented | Code::FailedPrecondition => {
                     AddError::Catalog(error)
                 }
+                // Also the code for one track that is too large.
+                Code::ResourceExhausted if status.message().contains("disk is full") => {
+                    AddError::Catalog(error)
+                }
                 _ => AddError::Track(error),
             });
         }

@@ -5,6 +5,7 @@
 mod embedded;
 mod ingest;
 mod interrupt;
+mod kills;
 mod matching;
 mod output;
 mod reindex;

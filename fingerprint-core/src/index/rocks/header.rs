@@ -5,12 +5,15 @@ use std::sync::PoisonError;
 
 use rocksdb::{ColumnFamily, DB, ErrorKind, Options, WriteBatch};
 
-use super::{FORMAT_VERSION, Inner, META, PARTS, corrupt, filling, storage};
+use super::{FORMAT_VERSION, Inner, META, PARTS, acknowledged, corrupt, filling, storage};
 use crate::index::IndexError;
 use crate::params::Params;
 
 /// Header field: all parameters by name, as JSON. What differs can then be told by its name.
 pub(super) const VALUES: &str = "values";
+
+/// Key of the number of the last change.
+pub(super) const CHANGE: &str = "change";
 
 impl Inner {
     fn get_meta<const N: usize>(&self, key: &str) -> Result<Option<[u8; N]>, IndexError> {
@@ -23,6 +26,7 @@ impl Inner {
     /// is the index whose tracks are to be copied into it.
     pub(super) fn check_meta(&mut self, filling: Option<&str>) -> Result<(), IndexError> {
         let digest = self.params.digest();
+        self.acknowledged.begin(self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes));
         let Some(format) = self.get_meta("format")? else {
             let mut batch = WriteBatch::default();
             batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());
@@ -48,6 +52,25 @@ impl Inner {
         *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
+}
+
+/// True if there is an index in the folder.
+///
+/// # Errors
+///
+/// [`IndexError::Corrupt`] if there is one without the file that says which its files are. To make a
+/// new one in its place would delete them.
+pub(super) fn is_index(path: &Path) -> Result<bool, IndexError> {
+    if path.join("CURRENT").exists() {
+        return Ok(true);
+    }
+    let Ok(entries) = path.read_dir() else { return Ok(false) };
+    let is_data = |path: &Path| path.extension().is_some_and(|end| end == "sst" || end == "log");
+    // A creation that a crash has ended has neither.
+    if entries.flatten().any(|entry| is_data(&entry.path())) && !holds_other_files(path) {
+        return Err(corrupt(format!("{} is damaged: its file CURRENT is missing", path.display())));
+    }
+    Ok(false)
 }
 
 /// Refuses an index of another format, whose column families RocksDB could not open with ours.
@@ -109,7 +132,7 @@ pub(super) fn field<const N: usize>(key: &str, bytes: &[u8]) -> Result<[u8; N], 
 
 pub(super) fn open_error(path: &Path, source: rocksdb::Error) -> IndexError {
     if is_locked(&source) {
-        IndexError::InUse { path: path.to_owned() }
+        IndexError::InUse { path: path.to_owned(), process: None }
     } else {
         storage("open the index")(source)
     }
@@ -118,8 +141,8 @@ pub(super) fn open_error(path: &Path, source: rocksdb::Error) -> IndexError {
 /// True if the folder has files that RocksDB does not make. Those that it does may be what a crash
 /// has left of a creation.
 pub(super) fn holds_other_files(path: &Path) -> bool {
-    const STARTS: [&str; 7] =
-        ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "0", "lost+found"];
+    const STARTS: [&str; 8] =
+        [acknowledged::FILE, "LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "0", "lost+found"];
     let Ok(entries) = path.read_dir() else { return false };
     let mut names = entries.flatten().map(|entry| entry.file_name());
     names.any(|name| !STARTS.iter().any(|start| name.to_string_lossy().starts_with(start)))

@@ -24,6 +24,8 @@ pub(super) fn database() -> Options {
     options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
     // Families that change little would keep logs of gigabytes, which opening reads again.
     options.set_max_total_wal_size(LOG_BYTES_MAX);
+    // All families are in step in files too, so that the number of the last change tells of all.
+    options.set_atomic_flush(true);
     options
 }
 

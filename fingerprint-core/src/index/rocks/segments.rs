@@ -18,7 +18,8 @@ use rocksdb::{IngestExternalFileOptions, IteratorMode, SstFileWriter, WriteBatch
 
 use super::lens::LensChange;
 use super::{
-    BLOCKS, CONSTELLATIONS, INCOMING, Inner, META, SEGMENTS, corrupt, lens, lock, options, storage,
+    BLOCKS, CONSTELLATIONS, INCOMING, Inner, META, SEGMENTS, corrupt, io_failure, lens, lock,
+    options, storage,
 };
 use crate::index::buffer::Buffer;
 use crate::index::segment::{Directory, Entry, SegmentBuilder, Stretch};
@@ -173,10 +174,7 @@ impl Inner {
     ) -> Result<Segment, IndexError> {
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
         let folder = self.path.join(INCOMING);
-        fs::create_dir_all(&folder).map_err(|source| IndexError::Storage {
-            action: "make a folder for postings",
-            source: Box::new(source),
-        })?;
+        fs::create_dir_all(&folder).map_err(io_failure("make a folder for postings"))?;
         let mut paths = Vec::new();
         let written = write_files(id, stretch, &folder, fill, &mut paths);
         let taken_over = written.and_then(|directory| {

@@ -1,5 +1,9 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
+mod full_disk;
+mod kills;
+mod missing_rows;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;

@@ -1,0 +1,164 @@
+//! What a crash or damage has left: is everything there that was acknowledged? Looked at before
+//! anything is changed, so that what is left stays as it is for a repair.
+//!
+//! RocksDB's log is read to its last record. A power cut may leave the beginning of a change there that
+//! was never acknowledged: a record that is cut off, zeros, or garbage. Damage may look the same.
+//! The number of the last change that can be read tells them apart: if what was acknowledged is there,
+//! the rest is a change that was under way.
+
+use std::fs;
+use std::path::Path;
+
+use rocksdb::{DB, DBRecoveryMode};
+
+use super::acknowledged::{Claim, manifest_of};
+use super::header::{CHANGE, field, open_error};
+use super::{META, PARTS, corrupt, io_failure, options, storage};
+use crate::index::IndexError;
+
+/// A log of RocksDB, as its MANIFEST is one, is written in blocks of this size …
+const LOG_BLOCK_BYTES: usize = 32 << 10;
+/// … which hold records with a header of checksum (4 bytes), length (2, little-endian) and kind (1).
+const LOG_HEADER_BYTES: usize = 7;
+
+/// How the log must be read for the index in `path` to have everything that `claim` says.
+///
+/// # Errors
+///
+/// [`IndexError::Corrupt`] if it has not.
+pub(super) fn recovery_mode(path: &Path, claim: Claim) -> Result<DBRecoveryMode, IndexError> {
+    check_manifest(path, claim)?;
+    // Tells of damage inside the log, and takes a cut record at its end for a change under way.
+    let strict = DBRecoveryMode::TolerateCorruptedTailRecords;
+    let error = match last_change(path, strict) {
+        Ok(found) if found >= claim.change => return Ok(strict),
+        Ok(found) => return Err(cut_off(found, claim.change)),
+        Err(error) => error,
+    };
+    let lenient = DBRecoveryMode::PointInTime;
+    match last_change(path, lenient) {
+        // Garbage at the end, of which it is known where it was.
+        Ok(found) if claim.change > 0 && found >= claim.change => Ok(lenient),
+        Ok(found) => Err(corrupt(format!("its log is damaged behind change {found}"))),
+        // It is not the log.
+        Err(_) => Err(error),
+    }
+}
+
+/// Of a log that ends too early, as far as can be seen.
+fn cut_off(found: u64, acknowledged: u64) -> IndexError {
+    corrupt(format!(
+        "its log is damaged: it ends with change {found}, and change {acknowledged} was acknowledged \
+         (to go on without those between, delete the file \"acknowledged\" in its folder)"
+    ))
+}
+
+/// Number of the last change that is in the index; 0 if there is none. Changes nothing.
+fn last_change(path: &Path, mode: DBRecoveryMode) -> Result<u64, IndexError> {
+    let mut options = options::database();
+    options.set_wal_recovery_mode(mode);
+    let families = DB::list_cf(&options, path).map_err(|source| open_error(path, source))?;
+    if !families.iter().any(|family| family == META) {
+        // A crash while it was made.
+        return Ok(0);
+    }
+    let db = DB::open_cf_for_read_only(&options, path, [META], false)
+        .map_err(|source| open_error(path, source))?;
+    let meta = db.cf_handle(META).ok_or_else(|| corrupt("it has no header"))?;
+    let get = |key| db.get_cf(meta, key).map_err(storage("read the index header"));
+    // The header is written when all parts have been made.
+    if get("format")?.is_some()
+        && let Some(missing) = PARTS.iter().find(|part| !families.iter().any(|have| have == *part))
+    {
+        return Err(corrupt(format!(
+            "its list of files (MANIFEST) is damaged: no {missing} there"
+        )));
+    }
+    let change = get(CHANGE)?.map(|bytes| field(CHANGE, &bytes)).transpose()?;
+    Ok(change.map_or(0, u64::from_be_bytes))
+}
+
+/// Refuses a MANIFEST that ends, or seems to end, before the place that it had reached.
+fn check_manifest(path: &Path, claim: Claim) -> Result<(), IndexError> {
+    let current = manifest_of(path);
+    if current.manifest == 0 || current.manifest > claim.manifest {
+        // Unreadable, for RocksDB to say why, or newer than what is known.
+        return Ok(());
+    }
+    let name = format!("MANIFEST-{:06}", current.manifest);
+    if current.manifest < claim.manifest {
+        let expected = claim.manifest;
+        return Err(corrupt(format!(
+            "its file CURRENT is damaged: it names {name}, and {expected} was in use"
+        )));
+    }
+    let bytes = fs::read(path.join(&name)).map_err(io_failure("read the list of files"))?;
+    let end = end_of_records(&bytes) as u64;
+    if end < claim.manifest_bytes {
+        let expected = claim.manifest_bytes;
+        return Err(corrupt(format!(
+            "its list of files {name} is damaged: it ends at byte {end} of {expected}"
+        )));
+    }
+    Ok(())
+}
+
+/// Where the records of a log end, as far as their lengths tell; checksums are for RocksDB.
+fn end_of_records(log: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let block_end = ((at / LOG_BLOCK_BYTES + 1) * LOG_BLOCK_BYTES).min(log.len());
+        let rest = &log[at..block_end];
+        if rest.len() < LOG_HEADER_BYTES {
+            // What is left of a block is not used.
+            if block_end == log.len() {
+                return at;
+            }
+            at = block_end;
+            continue;
+        }
+        let len = usize::from(u16::from_le_bytes([rest[4], rest[5]]));
+        let kind = rest[6];
+        if kind == 0 || LOG_HEADER_BYTES + len > rest.len() {
+            return at;
+        }
+        at += LOG_HEADER_BYTES + len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(len: u16) -> Vec<u8> {
+        let [low, high] = len.to_le_bytes();
+        let header = [9, 9, 9, 9, low, high, 1];
+        [&header[..], &vec![5; usize::from(len)]].concat()
+    }
+
+    #[test]
+    fn records_end_where_a_length_leads_out() {
+        let mut log = [record(3), record(0), record(300)].concat();
+        assert_eq!(end_of_records(&[]), 0);
+        assert_eq!(end_of_records(&log), log.len());
+        assert_eq!(end_of_records(&log[..log.len() - 1]), 17);
+        assert_eq!(end_of_records(&log[..20]), 17);
+        // A flipped length.
+        log[5] = 0x80;
+        assert_eq!(end_of_records(&log), 0);
+        // What a file system has reserved.
+        let zeros = [record(3), vec![0; 100]].concat();
+        assert_eq!(end_of_records(&zeros), 10);
+    }
+
+    #[test]
+    fn records_go_on_in_the_next_block() {
+        let full = u16::try_from(LOG_BLOCK_BYTES - 2 * LOG_HEADER_BYTES - 4).unwrap();
+        let mut log = [record(0), record(full)].concat();
+        assert_eq!(log.len(), LOG_BLOCK_BYTES - 4);
+        log.extend([0; 4]);
+        log.extend(record(8));
+        assert_eq!(end_of_records(&log), log.len());
+        assert_eq!(end_of_records(&log[..LOG_BLOCK_BYTES - 2]), LOG_BLOCK_BYTES - 4);
+    }
+}
