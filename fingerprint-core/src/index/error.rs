@@ -7,7 +7,7 @@ use crate::units::TrackId;
 /// Why the index could not answer or store something.
 ///
 /// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), stop the
-/// other process or talk to it ([`InUse`](Self::InUse)), create the index
+/// other process or talk to it ([`InUse`](Self::InUse), [`ReadOnly`](Self::ReadOnly)), create the index
 /// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex)), re-ingest ([`FormatVersion`](Self::FormatVersion),
 /// [`ParamsMismatch`](Self::ParamsMismatch)), stop trusting the files
 /// ([`Corrupt`](Self::Corrupt)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
@@ -36,6 +36,14 @@ pub enum IndexError {
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
     Missing {
         /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The index is open for reading only: another process writes it.
+    #[error(
+        "index {} is open for reading only; send changes to the process that writes it: earmark … --server URL", path.display()
+    )]
+    ReadOnly {
+        /// Folder of the index.
         path: PathBuf,
     },
     /// The folder holds other files: an index of its own is safer than one among them.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use error::IndexError;
 pub use memory::MemoryIndex;
-pub use rocks::{FORMAT_VERSION, RocksIndex};
+pub use rocks::{FORMAT_VERSION, FollowerIndex, RocksIndex, backup};
 use serde::{Deserialize, Serialize};
 pub use timeline::Timeline;
 

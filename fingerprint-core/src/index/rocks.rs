@@ -43,7 +43,9 @@
 //! digest    32 bytes, BLAKE3 of all the bytes before
 //! ```
 
+pub mod backup;
 mod change;
+mod follow;
 mod header;
 mod lens;
 mod merge;
@@ -58,19 +60,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use change::Pending;
+pub use follow::FollowerIndex;
 use header::{check_format, holds_other_files, open_error};
 use lens::BucketLens;
 use read::BlockCache;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, WriteBatch,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch,
     WriteOptions,
 };
 use segments::{Segment, Store};
 
 use super::buffer::Buffer;
 use super::{
-    Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, stored_peaks,
-    write,
+    Added, Index, IndexError, IndexStats, NewTrack, Posting, Span, Timeline, TrackRecord,
+    stored_peaks, write,
 };
 use crate::hash::KeyRange;
 use crate::params::Params;
@@ -125,9 +128,9 @@ struct Inner {
     live: RwLock<Live>,
     /// Where postings are, as readers see it.
     store: RwLock<Arc<Store>>,
-    lens: BucketLens,
+    lens: Arc<BucketLens>,
     /// Blocks read lately.
-    blocks: BlockCache,
+    blocks: Arc<BlockCache>,
     next_segment: AtomicU32,
     /// Held while the frozen buffer becomes a segment.
     flushing: Mutex<()>,
@@ -135,6 +138,11 @@ struct Inner {
     merging: Mutex<()>,
     /// Segments that were merged into others and may still be read.
     retired: Mutex<Vec<Arc<Segment>>>,
+    /// Held while a segment comes to count, and while a snapshot for a backup is made, which must
+    /// not fall in between.
+    counting: Mutex<()>,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
     /// The index is being closed: merges end early.
     is_closing: AtomicBool,
 }
@@ -172,6 +180,12 @@ impl RocksIndex {
         Self::create_or_open(path, params)
     }
 
+    /// Folder of the index.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
     /// Opens the index in folder `path`, or makes an empty one.
     ///
     /// # Errors
@@ -192,27 +206,9 @@ impl RocksIndex {
         } else if holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families =
-            PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
-        let db = DB::open_cf_descriptors(&options::database(), path, families)
+        let db = DB::open_cf_descriptors(&options::database(), path, families())
             .map_err(|source| open_error(path, source))?;
-        let mut inner = Inner {
-            db,
-            path: path.to_owned(),
-            params: *params,
-            limits,
-            next_position: Mutex::new(0),
-            live: RwLock::default(),
-            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
-            lens: BucketLens::new(),
-            blocks: read::new_cache(),
-            next_segment: AtomicU32::new(0),
-            flushing: Mutex::new(()),
-            merging: Mutex::new(()),
-            retired: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-        };
+        let mut inner = Inner::new(db, path, params, limits);
         inner.check_meta()?;
         inner.load_tracks()?;
         inner.load_segments()?;
@@ -304,27 +300,68 @@ impl Drop for RocksIndex {
     }
 }
 
+/// The column families, to be opened.
+fn families() -> [ColumnFamilyDescriptor; PARTS.len()] {
+    families_with(|_| {})
+}
+
+fn families_with(change: impl Fn(&mut Options)) -> [ColumnFamilyDescriptor; PARTS.len()] {
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    PARTS.map(|part| {
+        let mut options = options::family(part, &cache);
+        change(&mut options);
+        ColumnFamilyDescriptor::new(part, options)
+    })
+}
+
 impl Inner {
+    /// With nothing loaded yet.
+    fn new(db: DB, path: &Path, params: &Params, limits: Limits) -> Self {
+        Self {
+            db,
+            path: path.to_owned(),
+            params: *params,
+            limits,
+            next_position: Mutex::new(0),
+            live: RwLock::default(),
+            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
+            lens: Arc::new(BucketLens::new()),
+            blocks: Arc::new(read::new_cache()),
+            next_segment: AtomicU32::new(0),
+            flushing: Mutex::new(()),
+            merging: Mutex::new(()),
+            retired: Mutex::default(),
+            counting: Mutex::new(()),
+            backing_up: Mutex::new(()),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
     fn family(&self, part: &'static str) -> &ColumnFamily {
         self.db.cf_handle(part).expect("all column families are made when the index is opened")
     }
 
-    /// Makes the resident table from the stored tracks.
-    fn load_tracks(&mut self) -> Result<(), IndexError> {
-        let stats = IndexStats {
+    /// The stored tracks, and what they add up to.
+    fn read_tracks(&self) -> Result<(IndexStats, Vec<(Span, TrackId)>), IndexError> {
+        let mut stats = IndexStats {
             format_version: FORMAT_VERSION,
             params_digest: self.params.digest(),
             ..IndexStats::default()
         };
-        let mut live = Live { stats, ..Live::default() };
         let mut entries = Vec::new();
         for item in self.db.iterator_cf(self.family(TRACKS), IteratorMode::Start) {
             let (key, value) = item.map_err(storage("list the tracks"))?;
             let record = parse_record(&key, &value)?;
-            live.stats.count(&record);
+            stats.count(&record);
             entries.push((record.span, record.id));
         }
-        live.timeline = Arc::new(Timeline::new(entries)?);
+        Ok((stats, entries))
+    }
+
+    /// Makes the resident table from the stored tracks.
+    fn load_tracks(&mut self) -> Result<(), IndexError> {
+        let (stats, entries) = self.read_tracks()?;
+        let live = Live { timeline: Arc::new(Timeline::new(entries)?), stats };
         // Should the header be older than the tracks, no position is given out again for it.
         let end = live.timeline.entries().last().map_or(0, |(span, _)| span.end());
         let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -335,6 +372,10 @@ impl Inner {
 
     fn live(&self) -> Live {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_live(&self, live: Live) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
     fn store(&self) -> Arc<Store> {
@@ -357,6 +398,37 @@ impl Inner {
         let key = id.as_str().as_bytes();
         let value = self.db.get_cf(self.family(TRACKS), key).map_err(storage("read a track"))?;
         value.map(|value| parse_record(key, &value)).transpose()
+    }
+
+    fn tracks(
+        &self,
+        after: Option<&TrackId>,
+        limit: usize,
+    ) -> Result<Vec<TrackRecord>, IndexError> {
+        let from = after.map_or(IteratorMode::Start, |id| {
+            IteratorMode::From(id.as_str().as_bytes(), Direction::Forward)
+        });
+        let skip = |key: &[u8]| after.is_some_and(|id| id.as_str().as_bytes() == key);
+        self.db
+            .iterator_cf(self.family(TRACKS), from)
+            .map(|item| item.map_err(storage("list the tracks")))
+            .filter(|item| !item.as_ref().is_ok_and(|(key, _)| skip(key)))
+            .take(limit)
+            .map(|item| item.and_then(|(key, value)| parse_record(&key, &value)))
+            .collect()
+    }
+
+    fn stats(&self) -> Result<IndexStats, IndexError> {
+        let mut stats = self.live().stats;
+        for part in PARTS {
+            let size = |property| self.db.property_int_value_cf(self.family(part), property);
+            let files =
+                size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
+            let memory =
+                size("rocksdb.size-all-mem-tables").map_err(storage("measure the index"))?;
+            stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
+        }
+        Ok(stats)
     }
 
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
@@ -413,19 +485,7 @@ impl Index for RocksIndex {
         after: Option<&TrackId>,
         limit: usize,
     ) -> Result<Vec<TrackRecord>, IndexError> {
-        let from = after.map_or(IteratorMode::Start, |id| {
-            IteratorMode::From(id.as_str().as_bytes(), Direction::Forward)
-        });
-        let skip = |key: &[u8]| after.is_some_and(|id| id.as_str().as_bytes() == key);
-        let inner = &self.inner;
-        inner
-            .db
-            .iterator_cf(inner.family(TRACKS), from)
-            .map(|item| item.map_err(storage("list the tracks")))
-            .filter(|item| !item.as_ref().is_ok_and(|(key, _)| skip(key)))
-            .take(limit)
-            .map(|item| item.and_then(|(key, value)| parse_record(&key, &value)))
-            .collect()
+        self.inner.tracks(after, limit)
     }
 
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
@@ -453,17 +513,7 @@ impl Index for RocksIndex {
     }
 
     fn stats(&self) -> Result<IndexStats, IndexError> {
-        let inner = &self.inner;
-        let mut stats = inner.live().stats;
-        for part in PARTS {
-            let size = |property| inner.db.property_int_value_cf(inner.family(part), property);
-            let files =
-                size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
-            let memory =
-                size("rocksdb.size-all-mem-tables").map_err(storage("measure the index"))?;
-            stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
-        }
-        Ok(stats)
+        self.inner.stats()
     }
 }
 

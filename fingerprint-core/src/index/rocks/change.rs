@@ -1,7 +1,7 @@
 //! Adding, replacing and removing: what each writes, in which order, and when readers see it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rocksdb::WriteBatch;
 
@@ -134,7 +134,7 @@ impl Inner {
         live.timeline = Arc::new(live.timeline.changed(&gone, added)?);
         pending.removed.iter().for_each(|record| live.stats.uncount(record));
         pending.added.iter().for_each(|record| live.stats.count(record));
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+        self.change_live(live);
         Ok(())
     }
 }

@@ -17,13 +17,21 @@ impl Inner {
 
     /// Checks format and parameters, or writes them into an index that is new.
     pub(super) fn check_meta(&mut self) -> Result<(), IndexError> {
-        let digest = self.params.digest();
-        let Some(format) = self.get_meta("format")? else {
+        let Some(next) = self.check_header()? else {
             let mut batch = WriteBatch::default();
             batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());
-            batch.put_cf(self.family(META), "params", digest.to_be_bytes());
+            batch.put_cf(self.family(META), "params", self.params.digest().to_be_bytes());
             return self.commit(batch);
         };
+        *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Checks format and parameters, and tells the next free position; `None` of an index that has
+    /// no header yet.
+    pub(super) fn check_header(&self) -> Result<Option<u32>, IndexError> {
+        let digest = self.params.digest();
+        let Some(format) = self.get_meta("format")? else { return Ok(None) };
         let actual = u32::from_be_bytes(format);
         if actual != FORMAT_VERSION {
             return Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual });
@@ -33,9 +41,7 @@ impl Inner {
         if actual != digest {
             return Err(IndexError::ParamsMismatch { expected: digest, actual });
         }
-        let next = self.get_meta("next")?.map_or(0, u32::from_be_bytes);
-        *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+        Ok(Some(self.get_meta("next")?.map_or(0, u32::from_be_bytes)))
     }
 }
 

@@ -19,11 +19,11 @@ use crate::index::{MemoryIndex, Metadata};
 use crate::landmark::reference_landmarks;
 
 /// A segment every few tracks, and one for each track.
-const FEW: Limits = Limits { buffer_postings: 500 };
-const NONE: Limits = Limits { buffer_postings: 1 };
+pub(super) const FEW: Limits = Limits { buffer_postings: 500 };
+pub(super) const NONE: Limits = Limits { buffer_postings: 1 };
 
 /// A track of 10 s. Its peaks lie in a narrow band, so that tracks share buckets.
-fn track(id: u32, seed: u32) -> NewTrack {
+pub(super) fn track(id: u32, seed: u32) -> NewTrack {
     let mut rng = fastrand::Rng::with_seed(u64::from(seed));
     let mut peaks: Vec<_> = (0..120)
         .map(|_| Peak {
@@ -48,12 +48,12 @@ fn track(id: u32, seed: u32) -> NewTrack {
     }
 }
 
-fn open(folder: &Path, limits: Limits) -> RocksIndex {
+pub(super) fn open(folder: &Path, limits: Limits) -> RocksIndex {
     RocksIndex::create_or_open_with(folder, &Params::default(), limits).unwrap()
 }
 
 /// The whole buckets that the tracks of these seeds use, ascending.
-fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
+pub(super) fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
     let buckets: BTreeSet<_> = seeds
         .into_iter()
         .flat_map(|seed| {
@@ -66,7 +66,7 @@ fn ranges(seeds: impl IntoIterator<Item = u32>) -> Vec<KeyRange> {
 }
 
 /// Postings of live tracks with the places of their ranges, in the order in which they are told.
-fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
+pub(super) fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
     let timeline = index.timeline();
     let mut read = Vec::new();
     let mut before = None;
@@ -86,13 +86,13 @@ fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Posting)> {
 }
 
 /// Lengths of all slots.
-fn lens(index: &RocksIndex) -> Vec<u32> {
+pub(super) fn lens(lens: &BucketLens) -> Vec<u32> {
     let count = |len: &std::sync::atomic::AtomicU32| len.load(Ordering::Relaxed);
-    index.inner.lens.all.iter().map(count).collect()
+    lens.all.iter().map(count).collect()
 }
 
 /// Lengths of all slots, of live tracks.
-fn live_lens(index: &dyn Index) -> Vec<u32> {
+pub(super) fn live_lens(index: &dyn Index) -> Vec<u32> {
     let mut lens = vec![0; SLOT_COUNT as usize];
     let all: Vec<_> = (0..BUCKET_COUNT).map(KeyRange::of_bucket).collect();
     for (i, _) in read(index, &all) {
@@ -101,14 +101,14 @@ fn live_lens(index: &dyn Index) -> Vec<u32> {
     lens
 }
 
-fn memory_with(tracks: &[NewTrack]) -> MemoryIndex {
+pub(super) fn memory_with(tracks: &[NewTrack]) -> MemoryIndex {
     let memory = MemoryIndex::new(&Params::default());
     memory.add(tracks).unwrap();
     memory
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Add(Vec<(u32, u32)>),
     Remove(u32),
     Read { shift: usize, low: u16, width: u16 },
@@ -116,7 +116,7 @@ enum Step {
     Compact,
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let batch = proptest::collection::btree_map(0_u32..6, 0_u32..8, 1..4);
     prop_oneof![
         4 => batch.prop_map(|batch| Step::Add(batch.into_iter().collect())),
@@ -172,10 +172,10 @@ proptest! {
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
         // The same again, from what the first time has kept.
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
-        prop_assert!(lens(&rocks).iter().zip(live_lens(&memory)).all(|(len, live)| *len >= live));
+        prop_assert!(lens(&rocks.inner.lens).iter().zip(live_lens(&memory)).all(|(len, live)| *len >= live));
         rocks.compact().unwrap();
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
-        prop_assert_eq!(lens(&rocks), live_lens(&memory));
+        prop_assert_eq!(lens(&rocks.inner.lens), live_lens(&memory));
         prop_assert!(rocks.inner.store().segments.len() <= 1);
     }
 }
@@ -264,7 +264,7 @@ fn what_was_acknowledged_is_read() {
 }
 
 /// An index of 20 tracks in three segments and a buffer.
-fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
+pub(super) fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
     let folder = tempfile::tempdir().unwrap();
     let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
     let index = open(folder.path(), Limits::default());
@@ -279,7 +279,7 @@ fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
 }
 
 /// The files as a process leaves them that is killed.
-fn killed(folder: &Path) -> TempDir {
+pub(super) fn killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(folder).unwrap() {
         let file = entry.unwrap();
@@ -299,11 +299,11 @@ fn a_kill_loses_nothing() {
     let after = open(copy.path(), Limits::default());
     assert_eq!(read(&after, &ranges(0..32)), read(&index, &ranges(0..32)));
     assert_eq!(
-        lens(&after).iter().sum::<u32>(),
-        lens(&index).iter().sum::<u32>() - removed(&index)
+        lens(&after.inner.lens).iter().sum::<u32>(),
+        lens(&index.inner.lens).iter().sum::<u32>() - removed(&index)
     );
     after.compact().unwrap();
-    assert_eq!(lens(&after), live_lens(&index));
+    assert_eq!(lens(&after.inner.lens), live_lens(&index));
 }
 
 /// Postings of removed tracks that are in the buffer still, which opening does not make anew.
@@ -363,7 +363,7 @@ fn merged_segments_are_deleted_when_nobody_reads_them() {
 fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
     let (folder, mut index, _) = in_parts();
     index.compact().unwrap();
-    let expected = lens(&index);
+    let expected = lens(&index.inner.lens);
     let good = index.inner.db.get_cf(index.inner.family(META), lens::KEY).unwrap().unwrap();
     let mut flipped = good.clone();
     flipped[40] ^= 1;
@@ -371,7 +371,7 @@ fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
         index.inner.db.put_cf(index.inner.family(META), lens::KEY, &table).unwrap();
         drop(index);
         index = open(folder.path(), Limits::default());
-        assert_eq!(lens(&index), expected);
+        assert_eq!(lens(&index.inner.lens), expected);
     }
 }
 
