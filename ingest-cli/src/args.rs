@@ -3,6 +3,7 @@
 //! Only declarations and their checks live here; each command has a module of its own.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::units::TrackId;
+
+use crate::catalog::Access;
 
 /// Environment variable that stands in for `--index`.
 pub(crate) const INDEX_ENV: &str = "EARMARK_INDEX";
@@ -21,6 +24,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   match    0 something matched, 1 nothing matched, 2 an error (as grep)
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
+  backup   0 done, 2 an error, or with --verify: something is damaged
   tracks   0 done, 1 a track was not there, 2 an error
   others   0 done, 2 an error
   all      141 if standard output was closed early
@@ -56,6 +60,20 @@ JSON (--format json): one object a line, in the order of the arguments:
 What is not known or not computed is null. CSV has one row a match, without gaps and alternatives,
 and one row with empty match columns for a clip without any.";
 
+const BACKUP_HELP: &str = "\
+Exit codes: 0 done, 2 an error, or with --verify: something is damaged.
+
+A backup holds all that was in the catalog when the command was given. The first copies the whole
+index, later ones into the same folder only what is new. Each is verified: sizes of all files,
+checksums of the new ones, and that it opens. Files of earlier backups are read by --verify only.
+
+Only one process can have an index open. If that is earmark-server, it makes the backup itself, in
+the folder that it was started with (--backup-dir): earmark backup --server URL.
+
+JSON: one object a backup: backup_id, taken_at, bytes, added_bytes (of files that no earlier backup
+has), state (verified, unverified or damaged), track_count and duration_s (null unless verified),
+damage (text, or null).";
+
 const INGEST_HELP: &str = "\
 Exit codes: 0 every file is in the catalog, 2 something failed or no file was found, 130
 interrupted (143 by SIGTERM).
@@ -87,6 +105,10 @@ pub(crate) enum Command {
     Tracks(TracksCommand),
     /// Show sizes and counts of the catalog
     Stats(StatsArgs),
+    /// Make a backup of the catalog while it is in use, list backups, or verify them
+    Backup(BackupArgs),
+    /// Make an index of a backup
+    Restore(RestoreArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -185,6 +207,79 @@ pub(crate) struct MatchArgs {
     /// Send the files to the server instead of their fingerprints
     #[arg(long)]
     pub(crate) send_audio: bool,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// Whether an index is only read.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ReadingArgs {
+    /// Open the index for reading only, also while another process has it open
+    #[arg(long, conflicts_with = "server")]
+    read_only: bool,
+}
+
+impl ReadingArgs {
+    pub(crate) fn access(self) -> Access {
+        if self.read_only { Access::ReadOnly } else { Access::Existing }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP_HELP)]
+pub(crate) struct BackupArgs {
+    /// Folder for the backups of this index; a server has its own
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Folder of the index on this machine [env: EARMARK_INDEX]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    index: Option<PathBuf>,
+    /// Address of earmark-server, e.g. http://127.0.0.1:50051 [env: EARMARK_SERVER]
+    #[arg(long, value_name = "URL", conflicts_with = "folder")]
+    server: Option<String>,
+    /// Longest wait for the server
+    #[arg(long, value_name = "TIME", default_value = "1day", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Delete older backups than the last N afterwards
+    #[arg(long, value_name = "N", conflicts_with_all = ["list", "verify"])]
+    pub(crate) keep: Option<NonZeroU32>,
+    /// List the backups instead of making one
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Read all files of the backups and compare them with their checksums, instead of making one
+    #[arg(long, requires = "folder", conflicts_with = "list")]
+    pub(crate) verify: bool,
+    /// How to print the backups
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
+}
+
+impl BackupArgs {
+    /// The catalog to back up.
+    ///
+    /// # Errors
+    ///
+    /// As [`TargetArgs::resolve`].
+    pub(crate) fn target(&self) -> Result<Target> {
+        let (index, server) = (self.index.clone(), self.server.clone());
+        TargetArgs { index, server, timeout: self.timeout }.resolve()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Folder of the backups
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Folder for the index; it must be empty, or not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) index: PathBuf,
+    /// Number of the backup (earmark backup FOLDER --list) [default: the latest verified one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) backup: Option<u32>,
+    /// How to print what was restored
+    #[arg(long, value_enum, default_value_t = TextFormat::Human)]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +294,8 @@ pub(crate) enum TracksCommand {
         /// Most tracks printed; all without it
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
+        #[command(flatten)]
+        reading: ReadingArgs,
     },
     /// Show everything that is stored about tracks
     Show {
@@ -210,6 +307,8 @@ pub(crate) enum TracksCommand {
         /// How to print the tracks
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
+        #[command(flatten)]
+        reading: ReadingArgs,
     },
     /// Remove tracks
     Remove {
@@ -231,6 +330,8 @@ pub(crate) struct StatsArgs {
     /// How to print the figures
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub(crate) format: TextFormat,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 /// Whether tracks of changed speed, tempo or pitch are searched for.

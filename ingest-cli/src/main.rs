@@ -6,6 +6,7 @@
 //! ```
 
 mod args;
+mod backup;
 mod catalog;
 mod contract;
 mod guard;
@@ -13,6 +14,7 @@ mod ingest;
 mod interrupt;
 mod match_cmd;
 mod report;
+mod restore;
 mod stats;
 mod tracks;
 
@@ -57,6 +59,8 @@ fn run(command: Command) -> Result<u8> {
         Command::Match(args) => match_cmd::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut script);
