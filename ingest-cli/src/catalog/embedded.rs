@@ -30,14 +30,17 @@ pub(super) struct EmbeddedCatalog {
 enum Opened {
     Writer(RocksIndex),
     /// With its folder for temporary files, which is deleted after it.
-    Follower(FollowerIndex, TempDir),
+    Follower {
+        index: FollowerIndex,
+        _scratch: TempDir,
+    },
 }
 
 impl Opened {
     fn get(&self) -> &dyn Index {
         match self {
             Self::Writer(index) => index,
-            Self::Follower(index, _) => index,
+            Self::Follower { index, .. } => index,
         }
     }
 
@@ -47,7 +50,9 @@ impl Opened {
     fn writer(&self) -> Result<&RocksIndex, IndexError> {
         match self {
             Self::Writer(index) => Ok(index),
-            Self::Follower(index, _) => Err(IndexError::ReadOnly { path: index.path().to_owned() }),
+            Self::Follower { index, .. } => {
+                Err(IndexError::ReadOnly { path: index.path().to_owned() })
+            }
         }
     }
 }
@@ -61,7 +66,7 @@ impl EmbeddedCatalog {
                 let scratch =
                     tempfile::tempdir().context("no folder for temporary files can be made")?;
                 let index = RocksIndex::follow(dir, scratch.path(), &params);
-                index.map(|index| Opened::Follower(index, scratch))
+                index.map(|index| Opened::Follower { index, _scratch: scratch })
             }
             Access::Create => {
                 std::fs::create_dir_all(dir)

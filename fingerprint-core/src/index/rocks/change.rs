@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rocksdb::WriteBatch;
 
-use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
+use super::records::content_key;
+use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS};
 use crate::index::buffer::Buffer;
 use crate::index::write::{self, Entry};
 use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};

@@ -87,7 +87,7 @@ impl Staging {
         let copy = folder.join("index");
         // What a restore has left that was killed.
         match fs::remove_dir_all(&copy) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
             _ => Ok(Self { copy, folder, _lock: lock }),
         }
     }
