@@ -63,10 +63,11 @@ fn start() -> anyhow::Result<()> {
         .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
     let params = Params::default();
     // For what a follower writes; deleted in the end.
-    let scratch = tempfile::tempdir().context("no folder for temporary files could be made")?;
-    let served = match config.follow {
+    let scratch = config.follow.map(|_| tempfile::tempdir()).transpose();
+    let scratch = scratch.context("no folder for temporary files could be made")?;
+    let served = match &scratch {
         None => Served::Writer(Arc::new(open_index(&config.index, &params)?)),
-        Some(_) => follow_index(&config.index, &scratch, &params)?,
+        Some(scratch) => follow_index(&config.index, scratch, &params)?,
     };
     let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
     let ended = runtime.block_on(serve(config, served.clone()));
