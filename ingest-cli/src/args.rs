@@ -2,6 +2,7 @@
 //!
 //! Only declarations and their checks live here; each command has a module of its own.
 
+mod backup;
 mod reindex;
 
 use std::ffi::OsString;
@@ -9,11 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+pub(crate) use backup::{BackupArgs, RestoreArgs};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::units::TrackId;
 pub(crate) use reindex::ReindexArgs;
+
+use crate::catalog::Access;
 
 /// Environment variable that stands in for `--index`.
 pub(crate) const INDEX_ENV: &str = "EARMARK_INDEX";
@@ -24,6 +28,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   match    0 something matched, 1 nothing matched, 2 an error (as grep)
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
+  backup   0 done, 2 an error, or with --verify: something is damaged
   tracks   0 done, 1 a track was not there, 2 an error
   reindex  0 the new index is complete, 2 an error or a damaged track, 130 interrupted
   others   0 done, 2 an error
@@ -91,6 +96,10 @@ pub(crate) enum Command {
     Tracks(TracksCommand),
     /// Show sizes and counts of the catalog
     Stats(StatsArgs),
+    /// Make a backup of the catalog while it is in use, list backups, or verify them
+    Backup(BackupArgs),
+    /// Make an index of a backup
+    Restore(RestoreArgs),
     /// Make a new index of an old one, which is of an older format or of other parameters
     Reindex(ReindexArgs),
     /// Print a completion script for a shell
@@ -191,6 +200,22 @@ pub(crate) struct MatchArgs {
     /// Send the files to the server instead of their fingerprints
     #[arg(long)]
     pub(crate) send_audio: bool,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// Whether an index is only read.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ReadingArgs {
+    /// Open the index for reading only, also while another process has it open
+    #[arg(long, conflicts_with = "server")]
+    read_only: bool,
+}
+
+impl ReadingArgs {
+    pub(crate) fn access(self) -> Access {
+        if self.read_only { Access::ReadOnly } else { Access::Existing }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -205,6 +230,8 @@ pub(crate) enum TracksCommand {
         /// Most tracks printed; all without it
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
+        #[command(flatten)]
+        reading: ReadingArgs,
     },
     /// Show everything that is stored about tracks
     Show {
@@ -216,6 +243,8 @@ pub(crate) enum TracksCommand {
         /// How to print the tracks
         #[arg(long, value_enum, default_value_t = TextFormat::Human)]
         format: TextFormat,
+        #[command(flatten)]
+        reading: ReadingArgs,
     },
     /// Remove tracks
     Remove {
@@ -237,6 +266,8 @@ pub(crate) struct StatsArgs {
     /// How to print the figures
     #[arg(long, value_enum, default_value_t = TextFormat::Human)]
     pub(crate) format: TextFormat,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 /// Whether tracks of changed speed, tempo or pitch are searched for.

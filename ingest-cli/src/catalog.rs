@@ -9,11 +9,13 @@ mod link;
 mod remote;
 mod upload;
 
-use std::path::PathBuf;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::index::backup::Backup;
 use fingerprint_core::index::{Change, IndexStats, Metadata};
 use fingerprint_core::matching::{MatchOptions, MatchStatus};
 use fingerprint_core::units::{ContentHash, TrackId};
@@ -47,6 +49,13 @@ pub(crate) trait Catalog: Send + Sync {
 
     /// Sizes and counts.
     fn stats(&self) -> Result<Stats>;
+
+    /// Makes a backup and deletes older ones than the last `keep`: of an index of this machine in
+    /// `folder`, of a server in its own.
+    fn back_up(&self, folder: Option<&Path>, keep: Option<NonZeroU32>) -> Result<Backup>;
+
+    /// The backups that were made so, the oldest first.
+    fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>>;
 }
 
 /// A recording in the form in which it goes into the catalog.
@@ -126,6 +135,8 @@ pub(crate) enum Access {
     Existing,
     /// An index is made where there is none.
     Create,
+    /// The index must exist, and may be open for writing elsewhere.
+    ReadOnly,
 }
 
 /// Opens the catalog that `target` names; `command` is what to suggest with `--server` if the
@@ -137,6 +148,10 @@ pub(crate) enum Access {
 pub(crate) fn open(target: &Target, access: Access, command: &str) -> Result<Box<dyn Catalog>> {
     Ok(match target {
         Target::Index(dir) => Box::new(EmbeddedCatalog::open(dir, access, command)?),
+        // Of the environment; beside the flag it is refused.
+        Target::Server { .. } if access == Access::ReadOnly => {
+            bail!("--read-only is for an index of this machine; give --index DIR")
+        }
         Target::Server { url, timeout } => Box::new(RemoteCatalog::connect(url, *timeout)?),
     })
 }

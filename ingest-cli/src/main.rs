@@ -6,6 +6,7 @@
 //! ```
 
 mod args;
+mod backup;
 mod catalog;
 mod contract;
 mod guard;
@@ -14,6 +15,7 @@ mod interrupt;
 mod match_cmd;
 mod reindex;
 mod report;
+mod restore;
 mod stats;
 mod tracks;
 
@@ -58,6 +60,8 @@ fn run(command: Command) -> Result<u8> {
         Command::Match(args) => match_cmd::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Reindex(args) => reindex::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

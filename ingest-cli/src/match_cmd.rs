@@ -14,7 +14,7 @@ use fingerprint_core::matching::MatchOptions;
 use fingerprint_core::params::{Params, Role};
 
 use crate::args::{Format, MatchArgs};
-use crate::catalog::{self, Access, Audio, Catalog, read_limited};
+use crate::catalog::{self, Audio, Catalog, read_limited};
 use crate::contract::{QueryRow, Status, to_milli};
 use crate::guard;
 use crate::report::matches;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &MatchArgs) -> Result<u8> {
     }
     let target = args.target.resolve()?;
     target.check_send_audio(args.send_audio)?;
-    let catalog = catalog::open(&target, Access::Existing, "match")?;
+    let catalog = catalog::open(&target, args.reading.access(), "match")?;
     let options = MatchOptions {
         matches_max: args.max_matches.into(),
         confidence_min: args.min_confidence,

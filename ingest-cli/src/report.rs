@@ -4,6 +4,7 @@
 //! Texts that come from files and servers (titles, file names) are shown to people only after
 //! [`printable`] has taken out what a terminal would obey.
 
+pub(crate) mod backups;
 pub(crate) mod matches;
 pub(crate) mod progress;
 pub(crate) mod reindex;

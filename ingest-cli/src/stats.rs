@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use crate::args::StatsArgs;
-use crate::catalog::{self, Access};
+use crate::catalog;
 use crate::report;
 
 /// Runs the command and gives its exit code.
 pub(crate) fn run(args: &StatsArgs) -> Result<u8> {
-    let catalog = catalog::open(&args.target.resolve()?, Access::Existing, "stats")?;
+    let catalog = catalog::open(&args.target.resolve()?, args.reading.access(), "stats")?;
     report::tracks::print_stats(&catalog.stats()?, args.format)?;
     Ok(0)
 }

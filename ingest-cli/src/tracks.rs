@@ -14,8 +14,8 @@ const EXIT_MISSING: u8 = 1;
 pub(crate) fn run(command: &TracksCommand) -> Result<u8> {
     let mut missing_count = 0_u64;
     match command {
-        TracksCommand::List { target, format, limit } => {
-            let catalog = catalog::open(&target.resolve()?, Access::Existing, "tracks list")?;
+        TracksCommand::List { target, format, limit, reading } => {
+            let catalog = catalog::open(&target.resolve()?, reading.access(), "tracks list")?;
             let mut printer = TrackPrinter::new(*format);
             catalog.tracks(limit.unwrap_or(u64::MAX), &mut |track| {
                 printer.print(track)?;
@@ -23,8 +23,8 @@ pub(crate) fn run(command: &TracksCommand) -> Result<u8> {
             })?;
             printer.finish()?;
         }
-        TracksCommand::Show { ids, target, format } => {
-            let catalog = catalog::open(&target.resolve()?, Access::Existing, "tracks show")?;
+        TracksCommand::Show { ids, target, format, reading } => {
+            let catalog = catalog::open(&target.resolve()?, reading.access(), "tracks show")?;
             for id in ids {
                 if let Some(track) = catalog.track(id)? {
                     report::tracks::show(track, *format)?;

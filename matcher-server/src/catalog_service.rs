@@ -102,6 +102,10 @@ impl v1::catalog_service_server::CatalogService for Catalog {
         &self,
         request: Request<Streaming<v1::AddTrackRequest>>,
     ) -> Result<Response<v1::AddTrackResponse>, Status> {
+        // Before anything is received in vain.
+        if self.config.follow.is_some() {
+            return Err(status::read_only());
+        }
         let open = Arc::clone(&self.open_uploads).try_acquire_owned().map_err(|_| {
             Status::resource_exhausted("server is busy with other uploads; try again in a moment")
         })?;

@@ -22,6 +22,16 @@ pub struct Settings {
     /// Folder of the index; made if there is none. Required.
     #[arg(long, env = "EARMARK_SERVER_INDEX", value_name = "DIR")]
     index: Option<PathBuf>,
+    /// Serve an index that another process writes, for reading only, and look for changes this
+    /// often [--follow alone: 1s]. Changes are refused.
+    #[arg(
+        long, env = "EARMARK_SERVER_FOLLOW", value_name = "TIME",
+        num_args = 0..=1, require_equals = true, default_missing_value = "1s"
+    )]
+    follow: Option<Span>,
+    /// Folder for backups; without it clients cannot have any made.
+    #[arg(long, env = "EARMARK_SERVER_BACKUP_DIR", value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
     /// Address and port to listen on; port 0 takes any free one [default: 127.0.0.1:50051].
     #[arg(long, env = "EARMARK_SERVER_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<String>,
@@ -92,6 +102,10 @@ pub enum LogFormat {
 pub struct Config {
     /// Folder of the index.
     pub index: PathBuf,
+    /// The index is another process's: how often to look for changes.
+    pub follow: Option<Duration>,
+    /// Folder for backups, if clients may have some made.
+    pub backup_dir: Option<PathBuf>,
     /// Address and port to listen on.
     pub listen: String,
     /// Largest message in bytes.
@@ -152,6 +166,11 @@ pub enum ConfigError {
     /// No index was named.
     #[error("no index is set; give --index DIR, EARMARK_SERVER_INDEX or index in the file")]
     NoIndex,
+    /// Backups of an index that another process writes.
+    #[error(
+        "follow and backup_dir are both set; back up through the server that writes the index, and unset one here"
+    )]
+    FollowerBackup,
     /// A number is out of its range.
     #[error("{name} is {actual}, it must be {expected}")]
     OutOfRange {
@@ -184,6 +203,8 @@ impl Settings {
     pub fn or(self, weaker: Self) -> Self {
         Self {
             index: self.index.or(weaker.index),
+            follow: self.follow.or(weaker.follow),
+            backup_dir: self.backup_dir.or(weaker.backup_dir),
             listen: self.listen.or(weaker.listen),
             message_max: self.message_max.or(weaker.message_max),
             upload_max: self.upload_max.or(weaker.upload_max),
@@ -211,6 +232,8 @@ impl Settings {
         let seconds = |s| Some(Span(Duration::from_secs(s)));
         Self {
             index: None,
+            follow: None,
+            backup_dir: None,
             listen: Some("127.0.0.1:50051".to_owned()),
             message_max: Some(ByteSize(32 << 20)),
             upload_max: Some(ByteSize(2 << 30)),
@@ -235,10 +258,13 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoIndex`], [`ConfigError::OutOfRange`].
+    /// [`ConfigError::NoIndex`], [`ConfigError::FollowerBackup`], [`ConfigError::OutOfRange`].
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let set = self.or(Self::defaults());
         let index = set.index.ok_or(ConfigError::NoIndex)?;
+        if set.follow.is_some() && set.backup_dir.is_some() {
+            return Err(ConfigError::FollowerBackup);
+        }
         let span = |span: Option<Span>| span.unwrap_or_default().0;
         let size = |size: Option<ByteSize>| size.unwrap_or_default().0;
         let count = |name, value: Option<usize>, least: usize| {
@@ -264,6 +290,7 @@ impl Settings {
             ("request-time-max", set.request_time_max),
             ("upload-pause-max", set.upload_pause_max),
             ("ffmpeg-time-max", set.ffmpeg_time_max),
+            ("follow", set.follow.or(Some(Span(Duration::MAX)))),
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| span(*time) == Duration::ZERO) {
             return Err(ConfigError::OutOfRange {
@@ -274,6 +301,8 @@ impl Settings {
         }
         Ok(Config {
             index,
+            follow: set.follow.map(|span| span.0),
+            backup_dir: set.backup_dir,
             listen: set.listen.unwrap_or_default(),
             message_bytes_max,
             upload_bytes_max: size(set.upload_max),

@@ -5,6 +5,7 @@
 
 use earmark_proto::v1;
 use fingerprint_core::fingerprint::Fingerprint;
+use fingerprint_core::index::backup::{Backup, BackupState};
 use fingerprint_core::index::{Change, IndexStats, Metadata, TrackRecord};
 use fingerprint_core::matching::{
     Alternative, Gap, Match, MatchOptions, MatchReport, MatchStatus, SpeedSearch,
@@ -30,6 +31,34 @@ const TOKEN_PREFIX: &str = "p1-";
 /// peaks a second and below 600 in the worst case. Denser ones are made up, and matching them
 /// would take time that grows with the square.
 pub(crate) const PEAKS_PER_SECOND_MAX: usize = 2_000;
+
+/// A backup. What is damaged in one is for the log: it has paths of this machine in it.
+pub(crate) fn backup_message(backup: Backup) -> v1::Backup {
+    let seconds = i64::try_from(backup.taken_at_s).unwrap_or(i64::MAX);
+    let mut message = v1::Backup {
+        backup_id: backup.id,
+        taken_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        bytes: backup.bytes,
+        added_bytes: backup.added_bytes,
+        ..v1::Backup::default()
+    };
+    let state = match backup.state {
+        BackupState::Verified(contents) => {
+            message.track_count = contents.track_count;
+            message.duration_s = contents.duration_s;
+            message.format_version = contents.format_version;
+            message.params_digest = format!("{:016x}", contents.params_digest);
+            v1::backup::State::Verified
+        }
+        BackupState::Unverified => v1::backup::State::Unverified,
+        BackupState::Damaged { what } => {
+            tracing::warn!(backup_id = backup.id, what, "a backup is damaged");
+            v1::backup::State::Damaged
+        }
+    };
+    message.set_state(state);
+    message
+}
 
 /// The id of a request.
 pub(crate) fn track_id(id: String) -> Result<TrackId, Status> {

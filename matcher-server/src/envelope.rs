@@ -25,6 +25,9 @@ use crate::config::Config;
 /// first to ring answers; timers tick in milliseconds.
 const DEADLINE_LEAD: Duration = Duration::from_millis(3);
 
+/// Longer than any backup takes, and short enough for every timer.
+const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// What a request may cost; clones share one count of open requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -41,6 +44,13 @@ impl Limits {
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
         }
+    }
+}
+
+impl Limits {
+    /// The same, for requests that may take as long as their client waits.
+    pub(crate) fn without_time_limit(self) -> Self {
+        Self { request_time_max: NO_TIME_LIMIT, ..self }
     }
 }
 

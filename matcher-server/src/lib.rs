@@ -8,10 +8,12 @@
 //! `work` pool and encode its answers; no algorithm lives here.
 
 mod analysis;
+mod backup_service;
 mod catalog_service;
 pub mod config;
 mod convert;
 mod envelope;
+mod follow;
 mod match_service;
 mod status;
 pub mod telemetry;
@@ -23,9 +25,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use earmark_proto::v1::backup_service_server::BackupServiceServer;
 use earmark_proto::v1::catalog_service_server::CatalogServiceServer;
 use earmark_proto::v1::match_service_server::MatchServiceServer;
-use fingerprint_core::index::Index;
+use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
 use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -36,6 +39,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
+use crate::backup_service::Backups;
 use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::Envelope;
@@ -69,6 +73,27 @@ pub enum ServerError {
     Transport(#[source] tonic::transport::Error),
 }
 
+/// What is served.
+#[derive(Debug, Clone)]
+pub enum Served {
+    /// An index that this process writes, and may back up.
+    Writer(Arc<RocksIndex>),
+    /// An index that another process writes.
+    Follower(Arc<FollowerIndex>),
+    /// An index of any other kind.
+    Other(Arc<dyn Index>),
+}
+
+impl Served {
+    fn index(&self) -> Arc<dyn Index> {
+        match self {
+            Self::Writer(index) => Arc::clone(index) as Arc<dyn Index>,
+            Self::Follower(index) => Arc::clone(index) as Arc<dyn Index>,
+            Self::Other(index) => Arc::clone(index),
+        }
+    }
+}
+
 /// How the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -78,10 +103,11 @@ pub enum Ending {
     CutOff,
 }
 
-/// Serves `index` on `listener` until `shutdown` is ready; then stops accepting, reports
+/// Serves an index on `listener` until `shutdown` is ready; then stops accepting, reports
 /// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
 ///
-/// `index` must have been opened with [`Params::default`], as queries are analysed with them.
+/// It must have been opened with [`Params::default`], as queries are analysed with them. Of a
+/// follower changes are looked for all the while, as often as [`Config::follow`] says.
 ///
 /// # Errors
 ///
@@ -89,10 +115,11 @@ pub enum Ending {
 pub async fn run(
     listener: TcpListener,
     config: Config,
-    index: Arc<dyn Index>,
+    served: Served,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ending, ServerError> {
     let config = Arc::new(config);
+    let index = served.index();
     let params = Params::default();
     let work = Work::new(&config);
     let bytes_max = config.message_bytes_max;
@@ -105,10 +132,12 @@ pub async fn run(
     let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
     let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
+    let backups = BackupServiceServer::new(Backups::new(&served, &config, work.clone()));
+    let backups = backups.max_decoding_message_size(bytes_max);
     let limits = envelope::Limits::new(&config);
     let streams_max =
         u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
-    let names = [service_name(&matcher), service_name(&catalog), ""];
+    let names = [service_name(&matcher), service_name(&catalog), service_name(&backups), ""];
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, names, ServingStatus::Serving).await;
 
@@ -126,7 +155,8 @@ pub async fn run(
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
         .max_concurrent_streams(streams_max)
         .add_service(Envelope::new(matcher, limits.clone()))
-        .add_service(Envelope::new(catalog, limits))
+        .add_service(Envelope::new(catalog, limits.clone()))
+        .add_service(Envelope::new(backups, limits.without_time_limit()))
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
         // grpcio's and other clients of before 2023 know only this one.
@@ -137,6 +167,7 @@ pub async fn run(
         });
     let mut server = std::pin::pin!(server);
     tracing::info!("listening on {address}");
+    let _keeping_up = follow::keep_up(&served, config.follow);
     tokio::select! {
         ended = &mut server => {
             ended.map_err(ServerError::Transport)?;
@@ -170,7 +201,7 @@ fn service_name<S: NamedService>(_: &S) -> &'static str {
     S::NAME
 }
 
-async fn report(health: &HealthReporter, names: [&'static str; 3], status: ServingStatus) {
+async fn report(health: &HealthReporter, names: [&'static str; 4], status: ServingStatus) {
     for name in names {
         health.set_service_status(name, status).await;
     }

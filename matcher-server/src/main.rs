@@ -11,7 +11,8 @@ use clap::Parser;
 use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
-use matcher_server::{run, telemetry};
+use matcher_server::{Served, run, telemetry};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,9 +62,15 @@ fn start() -> anyhow::Result<()> {
     telemetry::start(config.log_format, &config.log_level)
         .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
     let params = Params::default();
-    let index: Arc<dyn Index> = Arc::new(open_index(&config.index, &params)?);
+    // For what a follower writes; deleted in the end.
+    let scratch = config.follow.map(|_| tempfile::tempdir()).transpose();
+    let scratch = scratch.context("no folder for temporary files could be made")?;
+    let served = match &scratch {
+        None => Served::Writer(Arc::new(open_index(&config.index, &params)?)),
+        Some(scratch) => follow_index(&config.index, scratch, &params)?,
+    };
     let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
-    let ended = runtime.block_on(serve(config, Arc::clone(&index)));
+    let ended = runtime.block_on(serve(config, served.clone()));
     runtime.shutdown_timeout(EXIT_TIME_MAX);
     tracing::info!("stopped");
     ended
@@ -84,7 +91,15 @@ fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
     Ok(index)
 }
 
-async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
+fn follow_index(path: &Path, scratch: &TempDir, params: &Params) -> anyhow::Result<Served> {
+    let index = RocksIndex::follow(path, scratch.path(), params)
+        .with_context(|| format!("index {}", path.display()))?;
+    let track_count = index.stats()?.track_count;
+    tracing::info!(path = %path.display(), track_count, "index followed, for reading only");
+    Ok(Served::Follower(Arc::new(index)))
+}
+
+async fn serve(config: Config, served: Served) -> anyhow::Result<()> {
     let listener = TcpListener::bind(&config.listen).await.with_context(|| {
         format!("could not listen on {}; choose another address with --listen", config.listen)
     })?;
@@ -109,6 +124,6 @@ async fn serve(config: Config, index: Arc<dyn Index>) -> anyhow::Result<()> {
             std::process::exit(EXIT_AT_ONCE);
         });
     };
-    run(listener, config, index, shutdown).await?;
+    run(listener, config, served, shutdown).await?;
     Ok(())
 }

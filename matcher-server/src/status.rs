@@ -10,6 +10,7 @@ use std::fmt::Write;
 use fingerprint_core::decode::DecodeError;
 use fingerprint_core::fingerprint::FingerprintError;
 use fingerprint_core::index::IndexError;
+use fingerprint_core::index::backup::BackupError;
 use fingerprint_core::matching::MatchError;
 use fingerprint_core::resample::RateError;
 use fingerprint_core::units::TrackIdError;
@@ -82,6 +83,7 @@ pub(crate) fn from_index(error: IndexError) -> Status {
             internal("the disk of the index is full", &error);
             Status::resource_exhausted("the server's disk is full; what was acknowledged is safe")
         }
+        IndexError::ReadOnly { .. } => read_only(),
         IndexError::Storage { .. }
         | IndexError::InUse { .. }
         | IndexError::Missing { .. }
@@ -96,6 +98,36 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         | IndexError::Corrupt { .. } => internal("the index failed", &error),
         _ => internal("an error of a kind unknown to the server", &error),
     }
+}
+
+/// A change that was sent to a server that follows an index.
+pub(crate) fn read_only() -> Status {
+    Status::failed_precondition(
+        "this server only follows an index that another process writes; send changes to the server that writes it",
+    )
+}
+
+/// A backup that was not made. Paths are for the log.
+pub(crate) fn from_backup(error: BackupError) -> Status {
+    let text = match &error {
+        BackupError::Busy { .. } => {
+            return Status::aborted("another backup is at work; try again when it has ended");
+        }
+        BackupError::Full { .. } => {
+            let status = "no space is left for the backup; free some on the server";
+            return logged("the backup failed", &error, Status::resource_exhausted(status));
+        }
+        BackupError::Damaged { .. } => {
+            let status = "the backup is damaged; the server's log names the file";
+            return logged("the backup failed", &error, Status::data_loss(status));
+        }
+        BackupError::OtherIndex { .. } => "the backup folder holds backups of another index",
+        BackupError::NotABackupFolder { .. } => "the backup folder holds other files",
+        BackupError::InsideIndex { .. } => "the backup folder is in the folder of the index",
+        _ => return internal("the backup failed", &error),
+    };
+    let status = Status::failed_precondition(format!("{text}; start the server with another"));
+    logged("the backup failed", &error, status)
 }
 
 /// A search without an answer.
@@ -129,6 +161,11 @@ pub(crate) fn from_io(what: &str, error: &std::io::Error) -> Status {
 }
 
 fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
+    logged(what, error, Status::internal(INTERNAL))
+}
+
+/// Logs an error with all its causes, and passes the answer on.
+fn logged(what: &str, error: &(dyn Error + 'static), status: Status) -> Status {
     let mut causes = String::new();
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -138,7 +175,7 @@ fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
         cause = error.source();
     }
     tracing::error!(error = causes, "{what}");
-    Status::internal(INTERNAL)
+    status
 }
 
 #[cfg(test)]
@@ -180,6 +217,20 @@ mod tests {
         let params = FingerprintError::Params { expected: 1, actual: 2 };
         assert_eq!(from_fingerprint(params).code(), Code::FailedPrecondition);
         assert_eq!(from_index(IndexError::Full { hours: 1.0 }).code(), Code::ResourceExhausted);
+        let path = PathBuf::from("/secret");
+        let status = from_index(IndexError::ReadOnly { path: path.clone() });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(!status.message().contains("secret"));
+        for (error, code) in [
+            (BackupError::Busy { path: path.clone() }, Code::Aborted),
+            (BackupError::Full { action: "write", path: path.clone() }, Code::ResourceExhausted),
+            (BackupError::Damaged { file: path.clone(), what: String::new() }, Code::DataLoss),
+            (BackupError::OtherIndex { path: path.clone() }, Code::FailedPrecondition),
+            (BackupError::NoName { path }, Code::Internal),
+        ] {
+            let status = from_backup(error);
+            assert!(status.code() == code && !status.message().contains("secret"), "{status}");
+        }
         assert_eq!(from_track_id(&TrackIdError::Empty).code(), Code::InvalidArgument);
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. There are three pools, so that one kind of work cannot keep another waiting: long
-//! uploads do not delay queries, and neither delays looking a track up.
+//! timeouts. There are four pools, so that one kind of work cannot keep another waiting: long
+//! uploads do not delay queries, neither delays looking a track up, and a backup delays nothing.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
@@ -31,6 +31,8 @@ pub(crate) struct Work {
     pub(crate) uploads: Pool,
     /// Short reads and writes of the index.
     pub(crate) lookups: Pool,
+    /// Making backups, one at a time.
+    pub(crate) backups: Pool,
 }
 
 impl Work {
@@ -41,6 +43,7 @@ impl Work {
             queries: pool("queries", config.workers),
             uploads: pool("uploads", config.upload_workers),
             lookups: pool("lookups", config.workers.max(4)),
+            backups: pool("backups", 1),
         }
     }
 
@@ -51,6 +54,7 @@ impl Work {
             self.queries.idle().await;
             self.uploads.idle().await;
             self.lookups.idle().await;
+            self.backups.idle().await;
         };
         tokio::time::timeout(limit, all_idle).await.is_ok()
     }

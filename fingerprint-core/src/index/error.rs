@@ -8,7 +8,7 @@ use crate::units::TrackId;
 ///
 /// One variant per thing a caller can *do*: retry or page ([`Storage`](Self::Storage)), make room
 /// ([`DiskFull`](Self::DiskFull)), stop the
-/// other process or talk to it ([`InUse`](Self::InUse)), create the index
+/// other process or talk to it ([`InUse`](Self::InUse), [`ReadOnly`](Self::ReadOnly)), create the index
 /// ([`Missing`](Self::Missing)), choose another folder ([`NotAnIndex`](Self::NotAnIndex),
 /// [`Occupied`](Self::Occupied)), name another one ([`NothingToReindex`](Self::NothingToReindex)),
 /// reindex ([`FormatVersion`](Self::FormatVersion), [`ParamsMismatch`](Self::ParamsMismatch)), go on
@@ -55,6 +55,14 @@ pub enum IndexError {
     #[error("no index in {}; create one with earmark ingest --index {}", path.display(), path.display())]
     Missing {
         /// Folder that was looked at.
+        path: PathBuf,
+    },
+    /// The index is open for reading only: another process writes it.
+    #[error(
+        "index {} is open for reading only; send changes to the process that writes it: earmark … --server URL", path.display()
+    )]
+    ReadOnly {
+        /// Folder of the index.
         path: PathBuf,
     },
     /// The folder holds other files: an index of its own is safer than one among them.

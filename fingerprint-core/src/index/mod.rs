@@ -33,7 +33,9 @@ use std::sync::Arc;
 
 pub use error::IndexError;
 pub use memory::MemoryIndex;
-pub use rocks::{FORMAT_VERSION, ReindexEvent, Reindexed, RocksIndex, reindex};
+pub use rocks::{
+    FORMAT_VERSION, FollowerIndex, ReindexEvent, Reindexed, RocksIndex, backup, reindex,
+};
 use serde::{Deserialize, Serialize};
 pub use timeline::Timeline;
 

@@ -17,6 +17,9 @@
 //! time. A merge leaves out the postings of removed tracks, which nobody could see before either:
 //! their positions belong to no track.
 //!
+//! Beside the process that writes, others may read (`rocks/follow.rs`), and backups be made
+//! (`rocks/backup.rs`).
+//!
 //! # Memory
 //!
 //! 512 MiB of blocks of postings, 64 MiB of RocksDB's own, 64 MiB of changes that are not in files
@@ -25,9 +28,11 @@
 //! 820 MiB in all.
 
 mod acknowledged;
+pub mod backup;
 mod change;
 mod failure;
 mod filling;
+mod follow;
 mod format1;
 mod header;
 mod lens;
@@ -35,6 +40,7 @@ mod merge;
 mod old;
 mod options;
 mod read;
+mod records;
 mod recovery;
 mod reindex;
 mod segments;
@@ -49,21 +55,20 @@ use std::thread::JoinHandle;
 use acknowledged::Acknowledged;
 use change::Pending;
 use failure::{corrupt, io_failure, storage};
+pub use follow::FollowerIndex;
 use header::{check_format, holds_other_files, is_index, open_error};
 use lens::BucketLens;
 use read::BlockCache;
-pub use reindex::{ReindexEvent, Reindexed, reindex};
 use recovery::recovery_mode;
+pub use reindex::{ReindexEvent, Reindexed, reindex};
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode,
-    WriteBatch, WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, FlushOptions, Options, WriteBatch, WriteOptions,
 };
 use segments::{Segment, Store};
 
 use super::buffer::Buffer;
 use super::{
-    Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, stored_peaks,
-    write,
+    Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, write,
 };
 use crate::hash::KeyRange;
 use crate::params::Params;
@@ -118,9 +123,9 @@ struct Inner {
     live: RwLock<Live>,
     /// Where postings are, as readers see it.
     store: RwLock<Arc<Store>>,
-    lens: BucketLens,
+    lens: Arc<BucketLens>,
     /// Blocks read lately.
-    blocks: BlockCache,
+    blocks: Arc<BlockCache>,
     next_segment: AtomicU32,
     /// Held while the frozen buffer becomes a segment.
     flushing: Mutex<()>,
@@ -128,10 +133,16 @@ struct Inner {
     merging: Mutex<()>,
     /// Segments that were merged into others and may still be read.
     retired: Mutex<Vec<Arc<Segment>>>,
+    /// Held while a segment comes to count, and while a snapshot for a backup is made, which must
+    /// not fall in between.
+    counting: Mutex<()>,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
     /// The index is being closed: merges end early.
     is_closing: AtomicBool,
-    /// Behind the database, which must be closed before another process may have the index.
-    acknowledged: Acknowledged,
+    /// Of the one process that may write. Behind the database, which must be closed before another
+    /// process may have the index.
+    acknowledged: Option<Acknowledged>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -157,6 +168,12 @@ impl RocksIndex {
             return Err(IndexError::Missing { path: path.to_owned() });
         }
         Self::create_or_open(path, params)
+    }
+
+    /// Folder of the index.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
     }
 
     /// Opens the index in folder `path`, or makes an empty one.
@@ -187,28 +204,10 @@ impl RocksIndex {
             check_format(path)?;
             options.set_wal_recovery_mode(recovery_mode(path, acknowledged.claim())?);
         }
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families =
-            PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
-        let db = DB::open_cf_descriptors(&options, path, families)
+        let db = DB::open_cf_descriptors(&options, path, families())
             .map_err(|source| open_error(path, source))?;
-        let mut inner = Inner {
-            db,
-            path: path.to_owned(),
-            params: *params,
-            limits,
-            next_position: Mutex::new(0),
-            live: RwLock::default(),
-            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
-            lens: BucketLens::new(),
-            blocks: read::new_cache(),
-            next_segment: AtomicU32::new(0),
-            flushing: Mutex::new(()),
-            merging: Mutex::new(()),
-            retired: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-            acknowledged,
-        };
+        let mut inner = Inner::new(db, path, params, limits);
+        inner.acknowledged = Some(acknowledged);
         inner.check_meta(filling)?;
         inner.load_tracks()?;
         inner.load_segments()?;
@@ -298,27 +297,52 @@ impl Drop for RocksIndex {
     }
 }
 
+/// The column families, to be opened.
+fn families() -> [ColumnFamilyDescriptor; PARTS.len()] {
+    families_with(|_| {})
+}
+
+fn families_with(change: impl Fn(&mut Options)) -> [ColumnFamilyDescriptor; PARTS.len()] {
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    PARTS.map(|part| {
+        let mut options = options::family(part, &cache);
+        change(&mut options);
+        ColumnFamilyDescriptor::new(part, options)
+    })
+}
+
 impl Inner {
+    /// With nothing loaded yet.
+    fn new(db: DB, path: &Path, params: &Params, limits: Limits) -> Self {
+        Self {
+            db,
+            path: path.to_owned(),
+            params: *params,
+            limits,
+            next_position: Mutex::new(0),
+            live: RwLock::default(),
+            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
+            lens: Arc::new(BucketLens::new()),
+            blocks: Arc::new(read::new_cache()),
+            next_segment: AtomicU32::new(0),
+            flushing: Mutex::new(()),
+            merging: Mutex::new(()),
+            retired: Mutex::default(),
+            counting: Mutex::new(()),
+            backing_up: Mutex::new(()),
+            is_closing: AtomicBool::new(false),
+            acknowledged: None,
+        }
+    }
+
     fn family(&self, part: &'static str) -> &ColumnFamily {
         self.db.cf_handle(part).expect("all column families are made when the index is opened")
     }
 
     /// Makes the resident table from the stored tracks.
     fn load_tracks(&mut self) -> Result<(), IndexError> {
-        let stats = IndexStats {
-            format_version: FORMAT_VERSION,
-            params_digest: self.params.digest(),
-            ..IndexStats::default()
-        };
-        let mut live = Live { stats, ..Live::default() };
-        let mut entries = Vec::new();
-        for item in self.db.iterator_cf(self.family(TRACKS), IteratorMode::Start) {
-            let (key, value) = item.map_err(storage("list the tracks"))?;
-            let record = parse_record(&key, &value)?;
-            live.stats.count(&record);
-            entries.push((record.span, record.id));
-        }
-        live.timeline = Arc::new(Timeline::new(entries)?);
+        let (stats, entries) = self.read_tracks()?;
+        let live = Live { timeline: Arc::new(Timeline::new(entries)?), stats };
         // Should the header be older than the tracks, no position is given out again for it.
         let end = live.timeline.entries().last().map_or(0, |(span, _)| span.end());
         let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -329,6 +353,10 @@ impl Inner {
 
     fn live(&self) -> Live {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_live(&self, live: Live) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
     fn store(&self) -> Arc<Store> {
@@ -345,7 +373,10 @@ impl Inner {
     fn commit(&self, mut batch: WriteBatch) -> Result<(), IndexError> {
         let mut durable = WriteOptions::default();
         durable.set_sync(true);
-        self.acknowledged.commit(|change| {
+        let Some(acknowledged) = &self.acknowledged else {
+            return Err(IndexError::ReadOnly { path: self.path.clone() });
+        };
+        acknowledged.commit(|change| {
             batch.put_cf(self.family(META), header::CHANGE, change.to_be_bytes());
             self.db.write_opt(batch, &durable).map_err(storage("write to the index"))
         })
@@ -359,47 +390,12 @@ impl Inner {
         flushed.map_err(storage("flush the index"))
     }
 
-    fn track(&self, id: &TrackId) -> Result<Option<TrackRecord>, IndexError> {
-        let key = id.as_str().as_bytes();
-        let value = self.db.get_cf(self.family(TRACKS), key).map_err(storage("read a track"))?;
-        value.map(|value| parse_record(key, &value)).transpose()
-    }
-
-    fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
-        let from = IteratorMode::From(&hash.0, Direction::Forward);
-        let mut ids = Vec::new();
-        for item in self.db.iterator_cf(self.family(CONTENT), from) {
-            let (key, _) = item.map_err(storage("look for duplicates"))?;
-            let Some(id) = key.strip_prefix(hash.0.as_slice()) else { break };
-            let id = std::str::from_utf8(id).ok().and_then(|id| TrackId::new(id).ok());
-            ids.push(id.ok_or_else(|| corrupt(format!("content {hash} has a damaged track id")))?);
-        }
-        Ok(ids)
-    }
-
     /// The live track that begins at a position. Waits for a change that is being written.
     fn owner_of(&self, span_start: u32) -> Option<TrackId> {
         let _writer = lock(&self.next_position);
         let timeline = self.live().timeline;
         let (span, id) = timeline.locate(span_start)?;
         (span.start == span_start).then(|| id.clone())
-    }
-
-    fn peaks(&self, span_start: u32, window: Range<u32>) -> Result<Option<Vec<Peak>>, IndexError> {
-        let value = self
-            .db
-            .get_pinned_cf(self.family(CONSTELLATIONS), span_start.to_be_bytes())
-            .map_err(storage("read the peaks of a track"))?;
-        let Some(bytes) = value else {
-            return match self.owner_of(span_start) {
-                Some(id) => Err(corrupt(format!("track {id} has no peaks"))),
-                None => Ok(None),
-            };
-        };
-        let peaks = stored_peaks::decode(&bytes, window);
-        peaks.map(Some).ok_or_else(|| {
-            corrupt(format!("the peaks of the track at position {span_start} are damaged"))
-        })
     }
 }
 
@@ -432,19 +428,7 @@ impl Index for RocksIndex {
         after: Option<&TrackId>,
         limit: usize,
     ) -> Result<Vec<TrackRecord>, IndexError> {
-        let from = after.map_or(IteratorMode::Start, |id| {
-            IteratorMode::From(id.as_str().as_bytes(), Direction::Forward)
-        });
-        let skip = |key: &[u8]| after.is_some_and(|id| id.as_str().as_bytes() == key);
-        let inner = &self.inner;
-        inner
-            .db
-            .iterator_cf(inner.family(TRACKS), from)
-            .map(|item| item.map_err(storage("list the tracks")))
-            .filter(|item| !item.as_ref().is_ok_and(|(key, _)| skip(key)))
-            .take(limit)
-            .map(|item| item.and_then(|(key, value)| parse_record(&key, &value)))
-            .collect()
+        self.inner.tracks(after, limit)
     }
 
     fn tracks_with_content(&self, hash: &ContentHash) -> Result<Vec<TrackId>, IndexError> {
@@ -472,32 +456,8 @@ impl Index for RocksIndex {
     }
 
     fn stats(&self) -> Result<IndexStats, IndexError> {
-        let inner = &self.inner;
-        let mut stats = inner.live().stats;
-        for part in PARTS {
-            let size = |property| inner.db.property_int_value_cf(inner.family(part), property);
-            let files =
-                size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
-            let memory =
-                size("rocksdb.size-all-mem-tables").map_err(storage("measure the index"))?;
-            stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
-        }
-        Ok(stats)
+        self.inner.stats()
     }
-}
-
-fn content_key(hash: &ContentHash, id: &TrackId) -> Vec<u8> {
-    [&hash.0, id.as_str().as_bytes()].concat()
-}
-
-fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
-    let id = String::from_utf8_lossy(key);
-    let record: TrackRecord = serde_json::from_slice(value)
-        .map_err(|error| corrupt(format!("the record of track {id} is damaged: {error}")))?;
-    if record.id.as_str() != id {
-        return Err(corrupt(format!("the record of track {id} names track {}", record.id)));
-    }
-    Ok(record)
 }
 
 #[cfg(test)]

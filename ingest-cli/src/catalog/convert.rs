@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use earmark_proto::v1;
+use fingerprint_core::index::backup::{Backup, BackupState, Contents};
 use fingerprint_core::index::{Change, Metadata};
 use fingerprint_core::matching::MatchStatus;
 use fingerprint_core::units::TrackId;
@@ -32,6 +33,36 @@ pub(super) fn answer(response: v1::MatchResponse) -> Result<Answer> {
     };
     let matches = response.matches.into_iter().map(Into::into).collect();
     Ok(Answer { duration_s: response.duration_s, status, matches })
+}
+
+pub(super) fn backup(backup: v1::Backup) -> Result<Backup> {
+    let taken_at = backup.taken_at.unwrap_or_default().seconds;
+    let state = match backup.state() {
+        v1::backup::State::Verified => {
+            let digest = &backup.params_digest;
+            BackupState::Verified(Contents {
+                track_count: backup.track_count,
+                duration_s: backup.duration_s,
+                format_version: backup.format_version,
+                params_digest: u64::from_str_radix(digest, 16)
+                    .with_context(|| format!("the server sent {digest:?} as params_digest"))?,
+            })
+        }
+        v1::backup::State::Unverified => BackupState::Unverified,
+        v1::backup::State::Damaged => {
+            BackupState::Damaged { what: "the server's log says what".to_owned() }
+        }
+        v1::backup::State::Unspecified => {
+            bail!("the server sent the unknown backup state {}", backup.state)
+        }
+    };
+    Ok(Backup {
+        id: backup.backup_id,
+        taken_at_s: u64::try_from(taken_at).context("the server sent a taken_at before 1970")?,
+        bytes: backup.bytes,
+        added_bytes: backup.added_bytes,
+        state,
+    })
 }
 
 pub(super) fn track(track: v1::Track) -> Result<Track> {

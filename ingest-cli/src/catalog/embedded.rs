@@ -1,40 +1,84 @@
 //! The catalog in this process: an index folder, opened through `fingerprint-core`.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use fingerprint_core::fingerprint::Fingerprint;
-use fingerprint_core::index::{Added, Index, IndexError, NewTrack, RocksIndex, TrackRecord};
+use fingerprint_core::index::backup::{self, Backup};
+use fingerprint_core::index::{
+    Added, FollowerIndex, Index, IndexError, NewTrack, RocksIndex, TrackRecord,
+};
 use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
+use tempfile::TempDir;
 
 use super::{Access, AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
 
 /// Tracks read from the index at a time.
 const PAGE_LEN: usize = 500;
+/// Commands that know `--read-only`.
+const READERS: [&str; 4] = ["match", "stats", "tracks list", "tracks show"];
 
 /// An index folder that this process has opened.
 pub(super) struct EmbeddedCatalog {
-    index: RocksIndex,
+    index: Opened,
     params: Params,
+}
+
+enum Opened {
+    Writer(RocksIndex),
+    /// With its folder for temporary files, which is deleted after it.
+    Follower {
+        index: FollowerIndex,
+        _scratch: TempDir,
+    },
+}
+
+impl Opened {
+    fn get(&self) -> &dyn Index {
+        match self {
+            Self::Writer(index) => index,
+            Self::Follower { index, .. } => index,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`IndexError::ReadOnly`].
+    fn writer(&self) -> Result<&RocksIndex, IndexError> {
+        match self {
+            Self::Writer(index) => Ok(index),
+            Self::Follower { index, .. } => {
+                Err(IndexError::ReadOnly { path: index.path().to_owned() })
+            }
+        }
+    }
 }
 
 impl EmbeddedCatalog {
     pub(super) fn open(dir: &Path, access: Access, command: &str) -> Result<Self> {
         let params = Params::default();
         let opened = match access {
-            Access::Existing => RocksIndex::open(dir, &params),
+            Access::Existing => RocksIndex::open(dir, &params).map(Opened::Writer),
+            Access::ReadOnly => {
+                let scratch =
+                    tempfile::tempdir().context("no folder for temporary files can be made")?;
+                let index = RocksIndex::follow(dir, scratch.path(), &params);
+                index.map(|index| Opened::Follower { index, _scratch: scratch })
+            }
             Access::Create => {
                 std::fs::create_dir_all(dir)
                     .with_context(|| format!("folder {} cannot be made", dir.display()))?;
-                RocksIndex::create_or_open(dir, &params)
+                RocksIndex::create_or_open(dir, &params).map(Opened::Writer)
             }
         };
         let index = opened.map_err(|e| match e {
             IndexError::InUse { .. } => anyhow!(
                 "{e}: earmark {command} --server http://127.0.0.1:50051 … (the address that the \
-                 server printed when it started)"
+                 server printed when it started){}",
+                if READERS.contains(&command) { "; or add --read-only" } else { "" }
             ),
             e => e.into(),
         })?;
@@ -43,7 +87,7 @@ impl EmbeddedCatalog {
 
     /// Adds one by one, so that a track at fault does not take its neighbours with it.
     fn add_each(&self, tracks: &[NewTrack]) -> Vec<Result<Stored, AddError>> {
-        let add = |track: &NewTrack| match self.index.add(std::slice::from_ref(track)) {
+        let add = |track: &NewTrack| match self.index.get().add(std::slice::from_ref(track)) {
             Ok(added) => added
                 .into_iter()
                 .next()
@@ -69,7 +113,7 @@ impl Catalog for EmbeddedCatalog {
                 Err(e) => refused.push((place, AddError::Track(e))),
             }
         }
-        let mut results = match self.index.add(&new_tracks) {
+        let mut results = match self.index.get().add(&new_tracks) {
             Ok(added) => {
                 assert_eq!(added.len(), new_tracks.len(), "one answer for each track");
                 new_tracks
@@ -90,7 +134,7 @@ impl Catalog for EmbeddedCatalog {
 
     fn search(&self, clip: Audio, options: &MatchOptions) -> Result<Answer> {
         let query = local(clip)?;
-        let report = match_fingerprint(&self.index, &query, options, &self.params, &|| false)?;
+        let report = match_fingerprint(self.index.get(), &query, options, &self.params, &|| false)?;
         Ok(Answer {
             duration_s: query.duration_s(),
             status: report.status,
@@ -99,7 +143,7 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn track(&self, id: &TrackId) -> Result<Option<Track>> {
-        Ok(self.index.track(id)?.map(Track::from))
+        Ok(self.index.get().track(id)?.map(Track::from))
     }
 
     fn tracks(&self, limit: u64, visit: &mut dyn FnMut(Track) -> Result<bool>) -> Result<()> {
@@ -107,7 +151,7 @@ impl Catalog for EmbeddedCatalog {
         let mut after: Option<TrackId> = None;
         while left > 0 {
             let page_len = usize::try_from(left).map_or(PAGE_LEN, |left| left.min(PAGE_LEN));
-            let page = self.index.tracks(after.as_ref(), page_len)?;
+            let page = self.index.get().tracks(after.as_ref(), page_len)?;
             let Some(last) = page.last() else { break };
             after = Some(last.id.clone());
             left = left.saturating_sub(page.len() as u64);
@@ -121,15 +165,23 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn remove(&self, id: &TrackId) -> Result<bool> {
-        Ok(self.index.remove(id)?.is_some())
+        Ok(self.index.get().remove(id)?.is_some())
     }
 
     fn compact(&self) -> Result<()> {
-        Ok(self.index.compact()?)
+        Ok(self.index.writer()?.compact()?)
     }
 
     fn stats(&self) -> Result<Stats> {
-        Ok(Stats { index: self.index.stats()?, server_version: None })
+        Ok(Stats { index: self.index.get().stats()?, server_version: None })
+    }
+
+    fn back_up(&self, folder: Option<&Path>, keep: Option<NonZeroU32>) -> Result<Backup> {
+        Ok(self.index.writer()?.back_up(named(folder)?, keep)?)
+    }
+
+    fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>> {
+        Ok(backup::list(named(folder)?)?)
     }
 }
 
@@ -145,6 +197,10 @@ impl From<TrackRecord> for Track {
             added_at_ms: Some(record.added_at_ms),
         }
     }
+}
+
+fn named(folder: Option<&Path>) -> Result<&Path> {
+    folder.context("where to? earmark backup FOLDER --index DIR")
 }
 
 fn stored(track: &NewTrack, added: Added) -> Stored {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use earmark_proto::v1::backup_service_client::BackupServiceClient;
 use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
 use fingerprint_core::params::Params;
@@ -52,6 +53,10 @@ impl Link {
 
     pub(super) fn matcher(&self) -> MatchServiceClient<Channel> {
         MatchServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    pub(super) fn backups(&self) -> BackupServiceClient<Channel> {
+        BackupServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn request<T>(&self, message: T) -> Request<T> {

@@ -3,11 +3,14 @@
 //! Calls block: a small runtime of its own drives the connection, so that the rest of the program
 //! is plain threads. All texts and numbers from the server are checked before they are used.
 
+use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use earmark_proto::v1;
 use fingerprint_core::index::IndexStats;
+use fingerprint_core::index::backup::Backup;
 use fingerprint_core::matching::{MatchOptions, SpeedSearch};
 use fingerprint_core::units::TrackId;
 use tokio::runtime::Runtime;
@@ -165,6 +168,37 @@ impl Catalog for RemoteCatalog {
             },
             server_version: Some(stats.server_version),
         })
+    }
+
+    fn back_up(&self, folder: Option<&Path>, keep: Option<NonZeroU32>) -> Result<Backup> {
+        refuse_folder(folder)?;
+        let link = &self.link;
+        let keep = keep.map_or(0, NonZeroU32::get);
+        // Not again if it fails: it may go on over there.
+        let request = link.request(v1::CreateBackupRequest { keep });
+        let made = self.wait(async { link.backups().create_backup(request).await });
+        let made = made.map_err(|status| link.explain(&status))?.into_inner();
+        convert::backup(made.backup.context("the server sent no backup")?)
+    }
+
+    fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>> {
+        refuse_folder(folder)?;
+        let link = &self.link;
+        let listed = self.wait(link.retry(|| async {
+            link.backups().list_backups(link.request(v1::ListBackupsRequest {})).await
+        }))?;
+        listed.backups.into_iter().map(convert::backup).collect()
+    }
+}
+
+/// A server writes nowhere but where it was told to when it was started.
+fn refuse_folder(folder: Option<&Path>) -> Result<()> {
+    match folder {
+        None => Ok(()),
+        Some(folder) => bail!(
+            "a server makes backups in its own folder; leave {} out, or give --index DIR",
+            folder.display()
+        ),
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
+mod backup;
 mod embedded;
+mod follow;
 mod ingest;
 mod interrupt;
 mod kills;

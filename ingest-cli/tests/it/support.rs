@@ -123,17 +123,38 @@ pub(crate) fn csv_rows(path: &Path) -> Vec<std::collections::HashMap<String, Str
 
 /// The real server on a free port, with an index of its own.
 pub(crate) struct Server {
-    child: Child,
     pub(crate) url: String,
     pub(crate) index: TempDir,
+    process: Process,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
-        Self::start_on(tempfile::tempdir().unwrap())
+        Self::start_with(&[])
     }
 
-    pub(crate) fn start_on(index: TempDir) -> Self {
+    /// With further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let index = tempfile::tempdir().unwrap();
+        let process = Process::start(index.path(), flags);
+        Self { url: process.url.clone(), index, process }
+    }
+
+    /// Kills it, and gives its index.
+    pub(crate) fn stop(self) -> TempDir {
+        drop(self.process);
+        self.index
+    }
+}
+
+/// The real server on a free port, with the index in a folder. It is killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Process {
+    pub(crate) fn start(index: &Path, flags: &[&str]) -> Self {
         // Cargo puts the binaries of the workspace side by side.
         let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
         assert!(
@@ -143,7 +164,8 @@ impl Server {
         );
         let mut child = Command::new(program)
             .args(["--listen", "127.0.0.1:0", "--index"])
-            .arg(index.path())
+            .arg(index)
+            .args(flags)
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()
@@ -154,20 +176,20 @@ impl Server {
         let url = format!("http://{}", line.rsplit(' ').next().unwrap());
         // Nobody may block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, index }
+        Self { child, url }
     }
 }
 
 impl Server {
     /// Kills the server and gives its index back.
     pub(crate) fn killed(mut self) -> TempDir {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        std::mem::replace(&mut self.index, tempfile::tempdir().unwrap())
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+        self.index
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

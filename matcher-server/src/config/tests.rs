@@ -53,6 +53,17 @@ fn what_is_printed_can_be_read_again() {
 }
 
 #[test]
+fn an_index_is_followed_or_backed_up() {
+    let with = |text: &str| parse(&format!("index = 'i'\n{text}")).unwrap().resolve();
+    assert_eq!(with("follow = '500ms'").unwrap().follow, Some(Duration::from_millis(500)));
+    assert_eq!(with("").unwrap().follow, None);
+    assert_eq!(with("backup_dir = '/b'").unwrap().backup_dir, Some("/b".into()));
+    assert!(matches!(with("follow = '0s'"), Err(ConfigError::OutOfRange { name: "follow", .. })));
+    let both = with("follow = '1s'\nbackup_dir = '/b'").unwrap_err();
+    assert!(both.to_string().contains("unset one"), "{both}");
+}
+
+#[test]
 fn sizes_have_units() {
     for (text, bytes) in
         [("0", 0), ("7", 7), ("2KiB", 2048), ("32MiB", 32 << 20), ("1 GiB", 1 << 30)]

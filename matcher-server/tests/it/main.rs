@@ -6,6 +6,7 @@
     reason = "a panic here is a failed test, and a skipped test must be loud"
 )]
 
+mod backup;
 mod catalog;
 mod limits;
 mod matching;

@@ -15,7 +15,9 @@ use crate::support::Server;
 async fn health_serves_by_name_and_says_when_it_stops() {
     let mut server = Server::start("").await;
     let mut health = HealthClient::new(server.channel().await);
-    for name in ["", "earmark.v1.MatchService", "earmark.v1.CatalogService"] {
+    let services = ["MatchService", "CatalogService", "BackupService"];
+    let services = services.map(|name| format!("earmark.v1.{name}"));
+    for name in services.iter().map(String::as_str).chain([""]) {
         let request = HealthCheckRequest { service: name.to_owned() };
         let answer = health.check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{name}");
@@ -43,7 +45,12 @@ async fn reflection_lists_what_is_served() {
     let answer = answers.into_inner().next().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-    for name in ["earmark.v1.MatchService", "earmark.v1.CatalogService", "grpc.health.v1.Health"] {
+    for name in [
+        "earmark.v1.MatchService",
+        "earmark.v1.CatalogService",
+        "earmark.v1.BackupService",
+        "grpc.health.v1.Health",
+    ] {
         assert!(names.iter().any(|served| served == name), "{name} is not in {names:?}");
     }
 }

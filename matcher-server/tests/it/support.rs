@@ -24,7 +24,7 @@ use fingerprint_core::params::Params;
 use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::{ContentHash, TrackId};
 use matcher_server::config::{Config, Settings};
-use matcher_server::{Ending, run};
+use matcher_server::{Ending, Served, run};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -61,7 +61,7 @@ impl Server {
         let config = config(lines);
         let task = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            run(listener, config, index, stopped).await.unwrap()
+            run(listener, config, Served::Other(index), stopped).await.unwrap()
         });
         Self { url, stop: Some(stop), task }
     }

@@ -1,11 +1,12 @@
 //! Adding, replacing and removing: what each writes, in which order, and when readers see it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rocksdb::WriteBatch;
 
-use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
+use super::records::content_key;
+use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS};
 use crate::index::buffer::Buffer;
 use crate::index::write::{self, Entry, Recording};
 use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};
@@ -165,7 +166,7 @@ impl Inner {
         live.timeline = Arc::new(live.timeline.changed(&gone, added)?);
         pending.removed.iter().for_each(|record| live.stats.uncount(record));
         pending.added.iter().for_each(|record| live.stats.count(record));
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+        self.change_live(live);
         Ok(())
     }
 }

@@ -25,18 +25,29 @@ impl Inner {
     /// Checks format, completeness and parameters, or writes them into an index that is new. `filling`
     /// is the index whose tracks are to be copied into it.
     pub(super) fn check_meta(&mut self, filling: Option<&str>) -> Result<(), IndexError> {
-        let digest = self.params.digest();
-        self.acknowledged.begin(self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes));
-        let Some(format) = self.get_meta("format")? else {
+        let change = self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes);
+        if let Some(acknowledged) = &self.acknowledged {
+            acknowledged.begin(change);
+        }
+        let Some(next) = self.check_header(filling)? else {
             let mut batch = WriteBatch::default();
             batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());
-            batch.put_cf(self.family(META), "params", digest.to_be_bytes());
+            batch.put_cf(self.family(META), "params", self.params.digest().to_be_bytes());
             batch.put_cf(self.family(META), VALUES, values_json(&self.params)?);
             if let Some(from) = filling {
                 batch.put_cf(self.family(META), filling::KEY, from);
             }
             return self.commit(batch);
         };
+        *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Checks format, completeness and parameters, and tells the next free position; `None` of an index
+    /// that has no header yet. `filling` as above.
+    pub(super) fn check_header(&self, filling: Option<&str>) -> Result<Option<u32>, IndexError> {
+        let digest = self.params.digest();
+        let Some(format) = self.get_meta("format")? else { return Ok(None) };
         let actual = u32::from_be_bytes(format);
         if actual != FORMAT_VERSION {
             return Err(other_format(&self.path, actual));
@@ -48,9 +59,7 @@ impl Inner {
             let path = self.path.clone();
             return Err(IndexError::ParamsMismatch { path, expected: digest, actual });
         }
-        let next = self.get_meta("next")?.map_or(0, u32::from_be_bytes);
-        *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+        Ok(Some(self.get_meta("next")?.map_or(0, u32::from_be_bytes)))
     }
 }
 

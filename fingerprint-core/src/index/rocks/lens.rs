@@ -6,13 +6,15 @@
 //! The copy counts what is in segments. It is written together with every change of them, so it is
 //! right whenever it can be read; should it be damaged, all blocks are counted anew.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::segments::{Segment, block_key, parse_block_key};
 use super::{BLOCKS, Inner, META, lock, storage};
 use crate::hash::{SLOT_COUNT, slot_of};
 use crate::index::block::Block;
+use crate::index::buffer::Buffer;
 use crate::index::varint::{read_varint, write_varint};
 use crate::index::{IndexError, Posting};
 
@@ -61,14 +63,37 @@ impl BucketLens {
         }
     }
 
-    /// Counts postings of a segment that is in the database.
-    fn count_stored(&mut self, slot: u32, count: u32) {
-        let stored = self.stored.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(all), Some(stored)) =
-            (self.all.get_mut(slot as usize), stored.lens.get_mut(slot as usize))
-        {
-            *all.get_mut() = all.get_mut().saturating_add(count);
-            *stored = stored.saturating_add(count);
+    /// Puts these lengths of slots in the place of all that was stored, for segments that end at
+    /// `end`. What is in buffers stays counted.
+    pub(super) fn replace_stored(&self, lens: &[(u32, u32)], end: u32) {
+        let mut stored = lock(&self.stored);
+        let mut next: Box<[u32]> = vec![0; SLOT_COUNT as usize].into();
+        for (slot, len) in lens {
+            if let Some(place) = next.get_mut(*slot as usize) {
+                *place = *len;
+            }
+        }
+        for ((all, old), new) in self.all.iter().zip(&stored.lens).zip(&next) {
+            if new != old {
+                // Adding what may be less than nothing, in the arithmetic of the counter, which wraps.
+                all.fetch_add(new.wrapping_sub(*old), Ordering::Relaxed);
+            }
+        }
+        *stored = Stored { lens: next, end };
+    }
+
+    /// Counts a buffer no more, whose postings are all counted elsewhere by now.
+    pub(super) fn uncount(&self, buffer: &Buffer) {
+        let done = buffer.for_each(|entry| {
+            let less = |len: u32| Some(len.saturating_sub(1));
+            if let Some(len) = self.all.get(slot_of(entry.posting().key.bucket) as usize) {
+                let _ = len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            }
+            Ok::<_, Infallible>(())
+        });
+        match done {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
     }
 
@@ -174,28 +199,29 @@ fn decode(bytes: &[u8], end: u32) -> Option<Vec<(u32, u32)>> {
 
 impl Inner {
     /// Loads the table of these segments, which end at `end`.
-    pub(super) fn load_lens(
-        &mut self,
+    pub(super) fn load_lens(&self, segments: &[Arc<Segment>], end: u32) -> Result<(), IndexError> {
+        let lens = match self.read_lens(segments, end)? {
+            Some(lens) => lens,
+            None => self.count_blocks(segments)?,
+        };
+        self.lens.replace_stored(&lens, end);
+        Ok(())
+    }
+
+    /// The stored copy, by slot; `None` if it is not that of these segments, which end at `end`.
+    pub(super) fn read_lens(
+        &self,
         segments: &[Arc<Segment>],
         end: u32,
-    ) -> Result<(), IndexError> {
+    ) -> Result<Option<Vec<(u32, u32)>>, IndexError> {
         let stored = self
             .db
             .get_pinned_cf(self.family(META), KEY)
             .map_err(storage("read the table of lengths"))?;
         let expected: u64 = segments.iter().map(|segment| segment.directory.posting_count).sum();
-        let decoded = stored
-            .and_then(|bytes| decode(&bytes, end))
-            .filter(|lens| lens.iter().map(|(_, len)| u64::from(*len)).sum::<u64>() == expected);
-        let lens = match decoded {
-            Some(lens) => lens,
-            None => self.count_blocks(segments)?,
-        };
-        for (slot, len) in lens {
-            self.lens.count_stored(slot, len);
-        }
-        self.lens.stored.get_mut().unwrap_or_else(PoisonError::into_inner).end = end;
-        Ok(())
+        let decoded = stored.and_then(|bytes| decode(&bytes, end));
+        Ok(decoded
+            .filter(|lens| lens.iter().map(|(_, len)| u64::from(*len)).sum::<u64>() == expected))
     }
 
     /// Counts the postings of all blocks. Damaged ones are for those who read them to be told of.

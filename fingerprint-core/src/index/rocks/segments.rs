@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError};
 
 use rocksdb::{IngestExternalFileOptions, IteratorMode, SstFileWriter, WriteBatch};
 
+use super::backup::SNAPSHOT;
 use super::lens::LensChange;
 use super::{
     BLOCKS, CONSTELLATIONS, INCOMING, Inner, META, SEGMENTS, corrupt, io_failure, lens, lock,
@@ -72,18 +73,58 @@ pub(super) fn damaged(segment: u32, block: usize) -> IndexError {
     corrupt(format!("block {block} of segment {segment} is damaged"))
 }
 
+/// What to tell of a live track without peaks.
+pub(super) fn no_peaks(span: Span) -> IndexError {
+    corrupt(format!("the track at position {} has no peaks", span.start))
+}
+
+/// Position behind the last of segments that are in order.
+pub(super) fn end_of(segments: &[Arc<Segment>]) -> u32 {
+    segments.last().map_or(0, |segment| segment.directory.stretch.end)
+}
+
 impl Inner {
     /// Loads the directories and makes the postings anew that had not become a segment. Deletes
     /// what a crash has left.
     pub(super) fn load_segments(&mut self) -> Result<(), IndexError> {
         // Files that had not been taken over. What cannot be deleted is in nobody's way.
         let _ = fs::remove_dir_all(self.path.join(INCOMING));
+        let _ = fs::remove_dir_all(self.path.join(SNAPSHOT));
+        let segments = self.read_segments(&[])?;
+        let end = end_of(&segments);
+        let last_id = segments.iter().map(|segment| segment.id).max();
+        let last_block = self.delete_leftovers(&segments)?;
+        *self.next_segment.get_mut() = last_id.max(last_block).map_or(0, |id| id + 1);
+        let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(end);
+        self.load_lens(&segments, end)?;
+
+        let store = Store::new(segments, Buffer::new(end));
+        for (span, _) in self.live().timeline.entries().filter(|(span, _)| span.start >= end) {
+            if !self.buffer_again(*span, &store.active)? {
+                return Err(no_peaks(*span));
+            }
+        }
+        *self.store.get_mut().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+        Ok(())
+    }
+
+    /// The segments that count, in the order of the timeline. Of those that are known their
+    /// directories are not read again.
+    pub(super) fn read_segments(
+        &self,
+        known: &[Arc<Segment>],
+    ) -> Result<Vec<Arc<Segment>>, IndexError> {
         let mut segments = Vec::new();
         for item in self.db.iterator_cf(self.family(SEGMENTS), IteratorMode::Start) {
             let (key, value) = item.map_err(storage("list the segments"))?;
             let id = u32::from_be_bytes(
                 key.as_ref().try_into().map_err(|_| corrupt("a segment has a damaged number"))?,
             );
+            if let Some(segment) = known.iter().find(|segment| segment.id == id) {
+                segments.push(Arc::clone(segment));
+                continue;
+            }
             let directory = Directory::decode(&value)
                 .ok_or_else(|| corrupt(format!("the directory of segment {id} is damaged")))?;
             segments.push(Arc::new(Segment { id, directory }));
@@ -94,37 +135,25 @@ impl Inner {
         if let Some(pair) = segments.windows(2).find(|pair| overlap(pair)) {
             return Err(corrupt(format!("segments {} and {} overlap", pair[0].id, pair[1].id)));
         }
-        let end = segments.last().map_or(0, |segment| segment.directory.stretch.end);
-        let last_id = segments.iter().map(|segment| segment.id).max();
-        let last_block = self.delete_leftovers(&segments)?;
-        *self.next_segment.get_mut() = last_id.max(last_block).map_or(0, |id| id + 1);
-        let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
-        *next = (*next).max(end);
-        self.load_lens(&segments, end)?;
-
-        let store = Store::new(segments, Buffer::new(end));
-        for (span, _) in self.live().timeline.entries().filter(|(span, _)| span.start >= end) {
-            self.buffer_again(*span, &store.active)?;
-        }
-        *self.store.get_mut().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
-        Ok(())
+        Ok(segments)
     }
 
-    /// Adds the postings of a stored track to `buffer`.
-    fn buffer_again(&self, span: Span, buffer: &Buffer) -> Result<(), IndexError> {
+    /// Adds the postings of a stored track to `buffer`; false if the track has no peaks.
+    pub(super) fn buffer_again(&self, span: Span, buffer: &Buffer) -> Result<bool, IndexError> {
         let start = span.start;
         let bytes = self
             .db
             .get_pinned_cf(self.family(CONSTELLATIONS), start.to_be_bytes())
-            .map_err(storage("read the peaks of a track"))?
-            .ok_or_else(|| corrupt(format!("the track at position {start} has no peaks")))?;
+            .map_err(storage("read the peaks of a track"))?;
+        let Some(bytes) = bytes else { return Ok(false) };
         let peaks = stored_peaks::decode(&bytes, 0..u32::MAX)
             .ok_or_else(|| corrupt(format!("the peaks of the track at {start} are damaged")))?;
         write::for_each_part(&peaks, span, &self.params, |postings| {
             self.lens.count_all(postings);
             buffer.add(postings);
-            Ok(())
-        })
+            Ok::<_, IndexError>(())
+        })?;
+        Ok(true)
     }
 
     /// Makes the active buffer the frozen one. Only for the one writer, between changes.
@@ -204,6 +233,7 @@ impl Inner {
         change: &LensChange<'_>,
     ) -> Result<(), IndexError> {
         let replaced = change.replaced;
+        let counting = lock(&self.counting);
         let mut batch = WriteBatch::default();
         let segments = self.family(SEGMENTS);
         batch.put_cf(segments, segment.id.to_be_bytes(), segment.directory.encode());
@@ -214,6 +244,7 @@ impl Inner {
             batch.put_cf(self.family(META), lens::KEY, bytes);
             self.commit(batch)
         })?;
+        drop(counting);
         let segment = Arc::new(segment);
         self.change_store(|store| {
             let is_kept = |old: &&Arc<Segment>| replaced.iter().all(|gone| gone.id != old.id);

@@ -24,7 +24,7 @@ use crate::landmark::reference_landmarks;
 
 /// A segment every few tracks, and one for each track.
 pub(super) const FEW: Limits = Limits { buffer_postings: 500 };
-const NONE: Limits = Limits { buffer_postings: 1 };
+pub(super) const NONE: Limits = Limits { buffer_postings: 1 };
 
 /// A track of 10 s. Its peaks lie in a narrow band, so that tracks share buckets.
 pub(super) fn track(id: u32, seed: u32) -> NewTrack {
@@ -90,13 +90,13 @@ pub(super) fn read(index: &dyn Index, ranges: &[KeyRange]) -> Vec<(usize, Postin
 }
 
 /// Lengths of all slots.
-fn lens(index: &RocksIndex) -> Vec<u32> {
+pub(super) fn lens(lens: &BucketLens) -> Vec<u32> {
     let count = |len: &std::sync::atomic::AtomicU32| len.load(Ordering::Relaxed);
-    index.inner.lens.all.iter().map(count).collect()
+    lens.all.iter().map(count).collect()
 }
 
 /// Lengths of all slots, of live tracks.
-fn live_lens(index: &dyn Index) -> Vec<u32> {
+pub(super) fn live_lens(index: &dyn Index) -> Vec<u32> {
     let mut lens = vec![0; SLOT_COUNT as usize];
     let all: Vec<_> = (0..BUCKET_COUNT).map(KeyRange::of_bucket).collect();
     for (i, _) in read(index, &all) {
@@ -105,14 +105,14 @@ fn live_lens(index: &dyn Index) -> Vec<u32> {
     lens
 }
 
-fn memory_with(tracks: &[NewTrack]) -> MemoryIndex {
+pub(super) fn memory_with(tracks: &[NewTrack]) -> MemoryIndex {
     let memory = MemoryIndex::new(&Params::default());
     memory.add(tracks).unwrap();
     memory
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Add(Vec<(u32, u32)>),
     Remove(u32),
     Read { shift: usize, low: u16, width: u16 },
@@ -120,7 +120,7 @@ enum Step {
     Compact,
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let batch = proptest::collection::btree_map(0_u32..6, 0_u32..8, 1..4);
     prop_oneof![
         4 => batch.prop_map(|batch| Step::Add(batch.into_iter().collect())),
@@ -176,10 +176,10 @@ proptest! {
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
         // The same again, from what the first time has kept.
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
-        prop_assert!(lens(&rocks).iter().zip(live_lens(&memory)).all(|(len, live)| *len >= live));
+        prop_assert!(lens(&rocks.inner.lens).iter().zip(live_lens(&memory)).all(|(len, live)| *len >= live));
         rocks.compact().unwrap();
         prop_assert_eq!(read(&rocks, &all), read(&memory, &all));
-        prop_assert_eq!(lens(&rocks), live_lens(&memory));
+        prop_assert_eq!(lens(&rocks.inner.lens), live_lens(&memory));
         prop_assert!(rocks.inner.store().segments.len() <= 1);
     }
 }
@@ -268,7 +268,7 @@ fn what_was_acknowledged_is_read() {
 }
 
 /// An index of 20 tracks in three segments and a buffer.
-fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
+pub(super) fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
     let folder = tempfile::tempdir().unwrap();
     let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
     let index = open(folder.path(), Limits::default());
@@ -303,11 +303,11 @@ fn a_kill_loses_nothing() {
     let after = open(copy.path(), Limits::default());
     assert_eq!(read(&after, &ranges(0..32)), read(&index, &ranges(0..32)));
     assert_eq!(
-        lens(&after).iter().sum::<u32>(),
-        lens(&index).iter().sum::<u32>() - removed(&index)
+        lens(&after.inner.lens).iter().sum::<u32>(),
+        lens(&index.inner.lens).iter().sum::<u32>() - removed(&index)
     );
     after.compact().unwrap();
-    assert_eq!(lens(&after), live_lens(&index));
+    assert_eq!(lens(&after.inner.lens), live_lens(&index));
 }
 
 /// Postings of removed tracks that are in the buffer still, which opening does not make anew.
@@ -367,7 +367,7 @@ fn merged_segments_are_deleted_when_nobody_reads_them() {
 fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
     let (folder, mut index, _) = in_parts();
     index.compact().unwrap();
-    let expected = lens(&index);
+    let expected = lens(&index.inner.lens);
     let good = index.inner.db.get_cf(index.inner.family(META), lens::KEY).unwrap().unwrap();
     let mut flipped = good.clone();
     flipped[40] ^= 1;
@@ -375,7 +375,7 @@ fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
         index.inner.db.put_cf(index.inner.family(META), lens::KEY, &table).unwrap();
         drop(index);
         index = open(folder.path(), Limits::default());
-        assert_eq!(lens(&index), expected);
+        assert_eq!(lens(&index.inner.lens), expected);
     }
 }
 
