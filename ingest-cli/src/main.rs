@@ -7,7 +7,10 @@
 
 mod args;
 mod catalog;
+mod check;
+mod compact;
 mod contract;
+mod folder;
 mod guard;
 mod ingest;
 mod interrupt;
@@ -57,6 +60,8 @@ fn run(command: Command) -> Result<u8> {
         Command::Match(args) => match_cmd::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut script);

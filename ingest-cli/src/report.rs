@@ -4,8 +4,12 @@
 //! Texts that come from files and servers (titles, file names) are shown to people only after
 //! [`printable`] has taken out what a terminal would obey.
 
+pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod matches;
 pub(crate) mod progress;
+pub(crate) mod stats;
+pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod tracks;
 

@@ -44,12 +44,15 @@
 //! ```
 
 mod change;
+mod check;
 mod header;
 mod lens;
 mod merge;
 mod options;
 mod read;
+mod repair;
 mod segments;
+mod stats;
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -58,13 +61,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use change::Pending;
+pub use check::{CheckProgress, CheckReport, Fault, LostTrack, OnCheckProgress};
+pub use repair::RepairReport;
 use header::{check_format, holds_other_files, open_error};
 use lens::BucketLens;
 use read::BlockCache;
-use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, WriteBatch,
-    WriteOptions,
-};
+use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use segments::{Segment, Store};
 
 use super::buffer::Buffer;
@@ -79,8 +81,8 @@ use crate::units::{ContentHash, TrackId};
 
 /// Version of everything that is stored.
 pub const FORMAT_VERSION: u32 = 2;
-/// For everything but blocks of postings.
-const CACHE_BYTES: usize = 64 << 20;
+/// Length of the content hash that begins the keys of `content`.
+const HASH_BYTES: usize = 32;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
@@ -192,27 +194,13 @@ impl RocksIndex {
         } else if holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families =
-            PARTS.map(|part| ColumnFamilyDescriptor::new(part, options::family(part, &cache)));
+        if repair::is_pending(path) {
+            return Err(corrupt("a repair of it was interrupted"));
+        }
+        let families = options::families(false);
         let db = DB::open_cf_descriptors(&options::database(), path, families)
             .map_err(|source| open_error(path, source))?;
-        let mut inner = Inner {
-            db,
-            path: path.to_owned(),
-            params: *params,
-            limits,
-            next_position: Mutex::new(0),
-            live: RwLock::default(),
-            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
-            lens: BucketLens::new(),
-            blocks: read::new_cache(),
-            next_segment: AtomicU32::new(0),
-            flushing: Mutex::new(()),
-            merging: Mutex::new(()),
-            retired: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-        };
+        let mut inner = Inner::new(db, path, params, limits);
         inner.check_meta()?;
         inner.load_tracks()?;
         inner.load_segments()?;
@@ -305,6 +293,26 @@ impl Drop for RocksIndex {
 }
 
 impl Inner {
+    /// Of a database from which nothing has been loaded.
+    fn new(db: DB, path: &Path, params: &Params, limits: Limits) -> Self {
+        Self {
+            db,
+            path: path.to_owned(),
+            params: *params,
+            limits,
+            next_position: Mutex::new(0),
+            live: RwLock::default(),
+            store: RwLock::new(Arc::new(Store::new(Vec::new(), Buffer::new(0)))),
+            lens: BucketLens::new(),
+            blocks: read::new_cache(),
+            next_segment: AtomicU32::new(0),
+            flushing: Mutex::new(()),
+            merging: Mutex::new(()),
+            retired: Mutex::default(),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+
     fn family(&self, part: &'static str) -> &ColumnFamily {
         self.db.cf_handle(part).expect("all column families are made when the index is opened")
     }
@@ -453,17 +461,7 @@ impl Index for RocksIndex {
     }
 
     fn stats(&self) -> Result<IndexStats, IndexError> {
-        let inner = &self.inner;
-        let mut stats = inner.live().stats;
-        for part in PARTS {
-            let size = |property| inner.db.property_int_value_cf(inner.family(part), property);
-            let files =
-                size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
-            let memory =
-                size("rocksdb.size-all-mem-tables").map_err(storage("measure the index"))?;
-            stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
-        }
-        Ok(stats)
+        self.inner.stats()
     }
 }
 

@@ -9,3 +9,4 @@ mod matching;
 mod output;
 mod server;
 mod support;
+mod upkeep;

@@ -1,5 +1,9 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
+mod damage;
+mod files;
+mod interrupted;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
