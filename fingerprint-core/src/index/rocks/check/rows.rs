@@ -24,11 +24,12 @@ fn key_bytes_max(part: &str) -> usize {
 
 /// Reads the rows of a part in the order of their keys.
 pub(in crate::index::rocks) struct Rows<'i> {
+    inner: &'i Inner,
+    part: &'static str,
+    until: Option<Vec<u8>>,
     iterator: DBRawIterator<'i>,
     /// Key of the row before; where the reading began, if there was none.
     last: Vec<u8>,
-    /// Longest key.
-    key_bytes_max: usize,
     /// The row at the iterator has been given out.
     is_given: bool,
     /// Damaged places that were passed over, and what RocksDB said of the first.
@@ -57,22 +58,10 @@ impl<'i> Rows<'i> {
         from: &[u8],
         until: Option<&[u8]>,
     ) -> Self {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_verify_checksums(true);
-        options.set_readahead_size(READAHEAD_BYTES);
-        if let Some(until) = until {
-            options.set_iterate_upper_bound(until);
-        }
-        let mut iterator = inner.db.raw_iterator_cf_opt(inner.family(part), options);
-        iterator.seek(from);
-        Self {
-            iterator,
-            last: from.to_vec(),
-            key_bytes_max: key_bytes_max(part),
-            is_given: false,
-            damage: Damage::default(),
-        }
+        let until = until.map(<[u8]>::to_vec);
+        let iterator = seek(inner, part, from, until.as_deref());
+        let (last, damage) = (from.to_vec(), Damage::default());
+        Self { inner, part, until, iterator, last, is_given: false, damage }
     }
 
     /// The next row; `None` at the end.
@@ -99,18 +88,18 @@ impl<'i> Rows<'i> {
 
     /// Goes to the first row behind what cannot be read, or to the end.
     fn pass_damage(&mut self) -> Result<(), IndexError> {
-        if self.is_readable(None)? {
+        if self.is_readable()? {
             return Ok(());
         }
         self.damage.place_count += 1;
         // Ever further: the keys with one more in ever higher places.
         let mut low = self.last.clone();
-        low.resize(self.key_bytes_max, 0);
+        low.resize(key_bytes_max(self.part), 0);
         let start = low.clone();
         let mut high = None;
         for place in (0..start.len()).rev() {
             let Some(further) = stepped(&start, place) else { continue };
-            if self.is_readable(Some(&further))? {
+            if self.is_readable_from(&further)? {
                 high = Some(further);
                 break;
             }
@@ -119,21 +108,24 @@ impl<'i> Rows<'i> {
         // Without one, nothing behind it can be read: as if it ended here.
         let Some(mut high) = high else { return Ok(()) };
         while let Some(middle) = between(&low, &high) {
-            if self.is_readable(Some(&middle))? {
+            if self.is_readable_from(&middle)? {
                 high = middle;
             } else {
                 low = middle;
             }
         }
-        self.is_readable(Some(&high)).map(|_| ())
+        self.is_readable_from(&high).map(|_| ())
     }
 
-    /// True if there is a row at `key` or behind it, or nothing; false if it cannot be read. Without
-    /// a key: where the iterator is.
-    fn is_readable(&mut self, key: Option<&[u8]>) -> Result<bool, IndexError> {
-        if let Some(key) = key {
-            self.iterator.seek(key);
-        }
+    /// Goes to `key` or behind it. False if nothing can be read there.
+    fn is_readable_from(&mut self, key: &[u8]) -> Result<bool, IndexError> {
+        // A new iterator each time: what one says that has met damage depends on where it was.
+        self.iterator = seek(self.inner, self.part, key, self.until.as_deref());
+        self.is_readable()
+    }
+
+    /// True if there is a row at the iterator, or nothing; false if it cannot be read.
+    fn is_readable(&mut self) -> Result<bool, IndexError> {
         match self.iterator.status() {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Corruption => {
@@ -144,6 +136,25 @@ impl<'i> Rows<'i> {
             Err(error) => Err(storage("read the index")(error)),
         }
     }
+}
+
+/// An iterator over `part` at `from`, to before `until`.
+fn seek<'i>(
+    inner: &'i Inner,
+    part: &'static str,
+    from: &[u8],
+    until: Option<&[u8]>,
+) -> DBRawIterator<'i> {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_verify_checksums(true);
+    options.set_readahead_size(READAHEAD_BYTES);
+    if let Some(until) = until {
+        options.set_iterate_upper_bound(until);
+    }
+    let mut iterator = inner.db.raw_iterator_cf_opt(inner.family(part), options);
+    iterator.seek(from);
+    iterator
 }
 
 /// `number` plus one at byte `place`, and zeros behind; `None` if there is no such number.
