@@ -8,7 +8,10 @@
 mod args;
 mod backup;
 mod catalog;
+mod check;
+mod compact;
 mod contract;
+mod folder;
 mod guard;
 mod ingest;
 mod interrupt;
@@ -63,6 +66,8 @@ fn run(command: Command) -> Result<u8> {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Reindex(args) => reindex::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "earmark", &mut script);

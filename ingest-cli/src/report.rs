@@ -5,9 +5,13 @@
 //! [`printable`] has taken out what a terminal would obey.
 
 pub(crate) mod backups;
+pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod matches;
 pub(crate) mod progress;
 pub(crate) mod reindex;
+pub(crate) mod stats;
+pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod tracks;
 

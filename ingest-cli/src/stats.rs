@@ -9,6 +9,6 @@ use crate::report;
 /// Runs the command and gives its exit code.
 pub(crate) fn run(args: &StatsArgs) -> Result<u8> {
     let catalog = catalog::open(&args.target.resolve()?, args.reading.access(), "stats")?;
-    report::tracks::print_stats(&catalog.stats()?, args.format)?;
+    report::stats::print(&catalog.stats()?, args.format)?;
     Ok(0)
 }

@@ -6,7 +6,9 @@
 use earmark_proto::v1;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::backup::{Backup, BackupState};
-use fingerprint_core::index::{Change, IndexStats, Metadata, TrackRecord};
+use fingerprint_core::index::{
+    BlockCacheStats, Change, IndexStats, ListLengths, Metadata, SegmentClass, TrackRecord,
+};
 use fingerprint_core::matching::{
     Alternative, Gap, Match, MatchOptions, MatchReport, MatchStatus, SpeedSearch,
 };
@@ -239,6 +241,26 @@ fn match_message(found: Match) -> v1::Match {
 
 /// Sizes and counts.
 pub(crate) fn stats_message(stats: IndexStats) -> v1::GetStatsResponse {
+    let class = |class: SegmentClass| v1::SegmentClass {
+        postings_min: class.postings_min,
+        segment_count: class.segment_count,
+        posting_count: class.posting_count,
+    };
+    let lengths = |lengths: ListLengths| v1::ListLengths {
+        list_count: lengths.list_count,
+        median: lengths.median,
+        p90: lengths.p90,
+        p99: lengths.p99,
+        p999: lengths.p999,
+        longest: lengths.longest,
+    };
+    let cache = |cache: BlockCacheStats| v1::BlockCache {
+        hit_count: cache.hit_count,
+        miss_count: cache.miss_count,
+        block_count: cache.block_count,
+        bytes: cache.bytes,
+        bytes_max: cache.bytes_max,
+    };
     v1::GetStatsResponse {
         track_count: stats.track_count,
         duration_s: stats.duration_s,
@@ -248,6 +270,12 @@ pub(crate) fn stats_message(stats: IndexStats) -> v1::GetStatsResponse {
         format_version: stats.format_version,
         params_digest: format!("{:016x}", stats.params_digest),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        purgeable_posting_count: stats.purgeable_posting_count,
+        buffered_posting_count: stats.buffered_posting_count,
+        segments_by_size: stats.segments_by_size.into_iter().map(class).collect(),
+        list_lengths: stats.list_lengths.map(lengths),
+        block_cache: stats.block_cache.map(cache),
+        resident_bytes: stats.resident_bytes,
     }
 }
 

@@ -142,7 +142,9 @@ pub enum IndexError {
         values: String,
     },
     /// Stored bytes are not what this format version prescribes: the files are damaged.
-    #[error("index is corrupt: {what}; restore it from a backup or re-ingest the catalog")]
+    #[error(
+        "index is corrupt: {what}; earmark check --index DIR says more and mends it with --repair, or restore it from a backup"
+    )]
     Corrupt {
         /// Which record, and what is wrong with it.
         what: String,

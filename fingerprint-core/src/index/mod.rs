@@ -34,7 +34,8 @@ use std::sync::Arc;
 pub use error::IndexError;
 pub use memory::MemoryIndex;
 pub use rocks::{
-    FORMAT_VERSION, FollowerIndex, ReindexEvent, Reindexed, RocksIndex, backup, reindex,
+    CheckProgress, CheckReport, FORMAT_VERSION, Fault, FollowerIndex, LostTrack, OnCheckProgress,
+    ReindexEvent, Reindexed, RepairReport, RocksIndex, backup, reindex,
 };
 use serde::{Deserialize, Serialize};
 pub use timeline::Timeline;
@@ -144,7 +145,8 @@ pub struct Span {
     pub len: u32,
 }
 
-/// Sizes of an index.
+/// Sizes of an index. What an implementation does not have, or a server of another release does not
+/// tell, is zero or `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct IndexStats {
     /// Live tracks.
@@ -161,6 +163,63 @@ pub struct IndexStats {
     pub format_version: u32,
     /// Digest of the fingerprint parameters.
     pub params_digest: u64,
+    /// Postings in segments and in memory that belong to no live track: of removed ones, until a
+    /// merge leaves them out.
+    pub purgeable_posting_count: u64,
+    /// Postings that are in memory only, made anew whenever the index is opened.
+    pub buffered_posting_count: u64,
+    /// The segments by their size, ascending; classes without any are left out.
+    pub segments_by_size: Vec<SegmentClass>,
+    /// How long posting lists are.
+    pub list_lengths: Option<ListLengths>,
+    /// Blocks of postings that this process keeps in memory.
+    pub block_cache: Option<BlockCacheStats>,
+    /// Memory of this process that is resident, in bytes, as far as the system tells.
+    pub resident_bytes: Option<u64>,
+}
+
+/// Segments of about one size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SegmentClass {
+    /// Fewest postings of a segment of this class; the next class begins at four times as many.
+    pub postings_min: u64,
+    /// Number of segments.
+    pub segment_count: u64,
+    /// Number of their postings.
+    pub posting_count: u64,
+}
+
+/// How long posting lists are, in postings, removed tracks included. A list is counted with the seven
+/// others that differ from it in the last bits of the anchor's frequency only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ListLengths {
+    /// Lists that are not empty.
+    pub list_count: u64,
+    /// Half of them are not longer.
+    pub median: u32,
+    /// 90 % are not longer.
+    pub p90: u32,
+    /// 99 % are not longer.
+    pub p99: u32,
+    /// 99.9 % are not longer.
+    pub p999: u32,
+    /// The longest.
+    pub longest: u32,
+}
+
+/// What a process has seen of its cache of blocks since it opened the index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct BlockCacheStats {
+    /// Blocks that were there when they were wanted.
+    pub hit_count: u64,
+    /// Blocks that had to be read.
+    pub miss_count: u64,
+    /// Blocks that are kept.
+    pub block_count: u64,
+    /// Memory that they take, in bytes.
+    pub bytes: u64,
+    /// Memory that they may take, in bytes.
+    pub bytes_max: u64,
 }
 
 /// The store of postings and tracks. All methods may be called from any thread.

@@ -30,6 +30,7 @@
 mod acknowledged;
 pub mod backup;
 mod change;
+mod check;
 mod failure;
 mod filling;
 mod follow;
@@ -43,7 +44,9 @@ mod read;
 mod records;
 mod recovery;
 mod reindex;
+mod repair;
 mod segments;
+mod stats;
 
 use std::fs;
 use std::ops::{ControlFlow, Range};
@@ -54,16 +57,17 @@ use std::thread::JoinHandle;
 
 use acknowledged::Acknowledged;
 use change::Pending;
+pub use check::{CheckProgress, CheckReport, Fault, LostTrack, OnCheckProgress};
 use failure::{corrupt, io_failure, storage};
 pub use follow::FollowerIndex;
 use header::{check_format, holds_other_files, is_index, open_error};
 use lens::BucketLens;
 use read::BlockCache;
+use records::{content_key, parse_record};
 use recovery::recovery_mode;
 pub use reindex::{ReindexEvent, Reindexed, reindex};
-use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, FlushOptions, Options, WriteBatch, WriteOptions,
-};
+pub use repair::RepairReport;
+use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 use segments::{Segment, Store};
 
 use super::buffer::Buffer;
@@ -77,8 +81,8 @@ use crate::units::{ContentHash, TrackId};
 
 /// Version of everything that is stored.
 pub const FORMAT_VERSION: u32 = 2;
-/// For everything but blocks of postings.
-const CACHE_BYTES: usize = 64 << 20;
+/// Length of the content hash that begins the keys of `content`.
+const HASH_BYTES: usize = 32;
 const META: &str = "meta";
 const TRACKS: &str = "tracks";
 const CONTENT: &str = "content";
@@ -202,12 +206,15 @@ impl RocksIndex {
         let mut options = options::database();
         if is_index {
             check_format(path)?;
+            if repair::is_pending(path) {
+                return Err(corrupt("a repair of it was interrupted"));
+            }
             options.set_wal_recovery_mode(recovery_mode(path, acknowledged.claim())?);
         }
-        let db = DB::open_cf_descriptors(&options, path, families())
+        let db = DB::open_cf_descriptors(&options, path, options::families(false))
             .map_err(|source| open_error(path, source))?;
         let mut inner = Inner::new(db, path, params, limits);
-        inner.acknowledged = Some(acknowledged);
+        inner.take_over(acknowledged)?;
         inner.check_meta(filling)?;
         inner.load_tracks()?;
         inner.load_segments()?;
@@ -297,22 +304,8 @@ impl Drop for RocksIndex {
     }
 }
 
-/// The column families, to be opened.
-fn families() -> [ColumnFamilyDescriptor; PARTS.len()] {
-    families_with(|_| {})
-}
-
-fn families_with(change: impl Fn(&mut Options)) -> [ColumnFamilyDescriptor; PARTS.len()] {
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
-    PARTS.map(|part| {
-        let mut options = options::family(part, &cache);
-        change(&mut options);
-        ColumnFamilyDescriptor::new(part, options)
-    })
-}
-
 impl Inner {
-    /// With nothing loaded yet.
+    /// Of a database from which nothing has been loaded.
     fn new(db: DB, path: &Path, params: &Params, limits: Limits) -> Self {
         Self {
             db,

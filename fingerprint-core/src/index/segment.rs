@@ -39,6 +39,11 @@ impl Entry {
         Posting { key: key_of(self.0 >> u32::BITS), position: self.position() }
     }
 
+    /// Key and position as one number.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
     pub(super) fn position(self) -> u32 {
         narrow(self.0 & u64::from(u32::MAX))
     }

@@ -95,6 +95,11 @@ pub(super) fn for_each_part<E>(
     Ok(())
 }
 
+/// Steps of the timeline that a track with these peaks takes.
+pub(super) fn span_len(peaks: &[Peak]) -> u32 {
+    peaks.last().map_or(0, |peak| peak.time_ms) / POSITION_MS + 1
+}
+
 /// Lays a track out on the timeline from `start` on.
 pub(super) fn lay_out(
     recording: &Recording<'_>,
@@ -104,8 +109,7 @@ pub(super) fn lay_out(
     let peaks = reference_peaks(recording.peaks, params);
     // Positions are never given out twice, so a track gets no more than its peaks need, whatever
     // duration it claims.
-    let last_ms = peaks.last().map_or(0, |peak| peak.time_ms);
-    let len = last_ms / POSITION_MS + 1;
+    let len = span_len(&peaks);
     let hours = f64::from(start) * f64::from(POSITION_MS) / 3.6e6;
     start.checked_add(len).ok_or(IndexError::Full { hours })?;
     let span = Span { start, len };

@@ -4,11 +4,13 @@
 use anyhow::{Context, Result, bail};
 use earmark_proto::v1;
 use fingerprint_core::index::backup::{Backup, BackupState, Contents};
-use fingerprint_core::index::{Change, Metadata};
+use fingerprint_core::index::{
+    BlockCacheStats, Change, IndexStats, ListLengths, Metadata, SegmentClass,
+};
 use fingerprint_core::matching::MatchStatus;
 use fingerprint_core::units::TrackId;
 
-use super::{Answer, Stored, Track};
+use super::{Answer, Stats, Stored, Track};
 
 pub(super) fn metadata(metadata: &Metadata) -> v1::Metadata {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
@@ -111,6 +113,51 @@ pub(super) fn stored(response: v1::AddTrackResponse) -> Result<Stored> {
     })
 }
 
+/// Sizes and counts. What an older server does not tell is zero or `None`.
+pub(super) fn stats(stats: v1::GetStatsResponse) -> Result<Stats> {
+    let digest = &stats.params_digest;
+    let params_digest = u64::from_str_radix(digest, 16)
+        .with_context(|| format!("the server sent {digest:?} as digest of its parameters"))?;
+    let class = |class: v1::SegmentClass| SegmentClass {
+        postings_min: class.postings_min,
+        segment_count: class.segment_count,
+        posting_count: class.posting_count,
+    };
+    let lengths = |lengths: v1::ListLengths| ListLengths {
+        list_count: lengths.list_count,
+        median: lengths.median,
+        p90: lengths.p90,
+        p99: lengths.p99,
+        p999: lengths.p999,
+        longest: lengths.longest,
+    };
+    let cache = |cache: v1::BlockCache| BlockCacheStats {
+        hit_count: cache.hit_count,
+        miss_count: cache.miss_count,
+        block_count: cache.block_count,
+        bytes: cache.bytes,
+        bytes_max: cache.bytes_max,
+    };
+    Ok(Stats {
+        index: IndexStats {
+            track_count: stats.track_count,
+            duration_s: stats.duration_s,
+            posting_count: stats.posting_count,
+            peak_count: stats.peak_count,
+            bytes_by_part: stats.bytes_by_part.into_iter().collect(),
+            format_version: stats.format_version,
+            params_digest,
+            purgeable_posting_count: stats.purgeable_posting_count,
+            buffered_posting_count: stats.buffered_posting_count,
+            segments_by_size: stats.segments_by_size.into_iter().map(class).collect(),
+            list_lengths: stats.list_lengths.map(lengths),
+            block_cache: stats.block_cache.map(cache),
+            resident_bytes: stats.resident_bytes,
+        },
+        server_version: Some(stats.server_version),
+    })
+}
+
 fn added_at_ms(time: &prost_types::Timestamp) -> Option<u64> {
     let seconds = u64::try_from(time.seconds).ok()?;
     seconds.checked_mul(1000)?.checked_add(u64::try_from(time.nanos).ok()? / 1_000_000)
@@ -133,6 +180,20 @@ mod tests {
         assert!(format!("{hash:#}").contains("content_hash"), "{hash:#}");
         assert!(answer(v1::MatchResponse::default()).is_err());
         assert!(stored(v1::AddTrackResponse::default()).is_err());
+    }
+
+    #[test]
+    fn what_an_older_server_does_not_tell_is_not_known() {
+        let sent = v1::GetStatsResponse {
+            params_digest: "00ff".into(),
+            track_count: 3,
+            ..v1::GetStatsResponse::default()
+        };
+        let read = stats(sent.clone()).unwrap().index;
+        assert_eq!((read.track_count, read.params_digest), (3, 255));
+        assert_eq!((read.list_lengths, read.block_cache, read.resident_bytes), (None, None, None));
+        let wrong = v1::GetStatsResponse { params_digest: "digest".into(), ..sent };
+        assert!(format!("{:#}", stats(wrong).unwrap_err()).contains("parameters"));
     }
 
     #[test]

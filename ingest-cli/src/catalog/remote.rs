@@ -153,21 +153,7 @@ impl Catalog for RemoteCatalog {
         let stats = self.wait(link.retry(|| async {
             link.catalog().get_stats(link.request(v1::GetStatsRequest {})).await
         }))?;
-        let digest = &stats.params_digest;
-        let params_digest = u64::from_str_radix(digest, 16)
-            .with_context(|| format!("the server sent {digest:?} as digest of its parameters"))?;
-        Ok(Stats {
-            index: IndexStats {
-                track_count: stats.track_count,
-                duration_s: stats.duration_s,
-                posting_count: stats.posting_count,
-                peak_count: stats.peak_count,
-                bytes_by_part: stats.bytes_by_part.into_iter().collect(),
-                format_version: stats.format_version,
-                params_digest,
-            },
-            server_version: Some(stats.server_version),
-        })
+        convert::stats(stats)
     }
 
     fn back_up(&self, folder: Option<&Path>, keep: Option<NonZeroU32>) -> Result<Backup> {

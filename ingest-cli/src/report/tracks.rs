@@ -1,4 +1,4 @@
-//! Tracks and statistics: what is stored, as tables, JSON or CSV.
+//! Tracks: what is stored, as tables, JSON or CSV.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,9 +7,9 @@ use anyhow::Result;
 use fingerprint_core::units::TrackId;
 use serde::Serialize;
 
-use super::{clock, count, csv_line, json, line, note, printable, size, table};
+use super::{clock, count, csv_line, json, line, note, printable, table};
 use crate::args::{Format, TextFormat};
-use crate::catalog::{Stats, Track};
+use crate::catalog::Track;
 use crate::contract::{FILE_ATTRIBUTE, to_milli};
 
 /// Rows of one table; a longer list is several tables, so that it is printed as it is read.
@@ -162,52 +162,6 @@ pub(crate) fn print_removed(id: &TrackId, was_there: bool, format: TextFormat) -
             Ok(())
         }
     }
-}
-
-/// Sizes and counts: one line of JSON.
-#[derive(Debug, Serialize)]
-struct StatsRow<'a> {
-    track_count: u64,
-    duration_s: f64,
-    posting_count: u64,
-    peak_count: u64,
-    bytes_by_part: &'a BTreeMap<String, u64>,
-    format_version: u32,
-    params_digest: String,
-    server_version: Option<&'a str>,
-}
-
-/// Prints sizes and counts.
-pub(crate) fn print_stats(stats: &Stats, format: TextFormat) -> Result<()> {
-    let (index, server_version) = (&stats.index, stats.server_version.as_deref());
-    let params_digest = format!("{:016x}", index.params_digest);
-    if format == TextFormat::Json {
-        return json(&StatsRow {
-            track_count: index.track_count,
-            duration_s: to_milli(index.duration_s),
-            posting_count: index.posting_count,
-            peak_count: index.peak_count,
-            bytes_by_part: &index.bytes_by_part,
-            format_version: index.format_version,
-            params_digest,
-            server_version,
-        });
-    }
-    line(&format!("tracks            {}", count(index.track_count)))?;
-    line(&format!("length            {}", clock(index.duration_s)))?;
-    line(&format!("postings          {}", count(index.posting_count)))?;
-    line(&format!("peaks             {}", count(index.peak_count)))?;
-    let total: u64 = index.bytes_by_part.values().fold(0, |sum, bytes| sum.saturating_add(*bytes));
-    line(&format!("on disk           {}", size(total)))?;
-    for (part, bytes) in &index.bytes_by_part {
-        line(&format!("  {:<16}{}", printable(part), size(*bytes)))?;
-    }
-    line(&format!("format version    {}", index.format_version))?;
-    line(&format!("parameters        {params_digest}"))?;
-    if let Some(version) = server_version {
-        line(&format!("server version    {}", printable(version)))?;
-    }
-    Ok(())
 }
 
 fn csv(row: &TrackRow) -> Result<String> {

@@ -13,3 +13,4 @@ mod output;
 mod reindex;
 mod server;
 mod support;
+mod upkeep;

@@ -17,6 +17,7 @@ fn help_documents_exit_codes_and_the_json_contract() {
         assert!(help.stdout.contains(name), "{name}: {}", help.stdout);
     }
     assert!(run(&["ingest", "--help"]).stdout.contains("130"));
+    assert!(run(&["check", "--help"]).stdout.contains("purgeable_posting_count"));
     assert!(run(&["--help"]).stdout.contains("EARMARK_SERVER"));
     assert_eq!(run(&["no-such-command"]).code, 2);
 }

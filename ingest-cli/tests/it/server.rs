@@ -38,6 +38,11 @@ fn a_server_answers_as_a_folder_does() {
     let stats = remote.run(["stats", "--format", "json"]).json().remove(0);
     assert_eq!(stats["track_count"], CATALOG_LEN);
     assert_eq!(stats["server_version"], env!("CARGO_PKG_VERSION"));
+    // What only the server can know of its memory.
+    assert_eq!(stats["buffered_posting_count"], stats["posting_count"]);
+    assert!(stats["list_lengths"]["longest"].as_u64().unwrap() > 0, "{stats}");
+    assert_eq!(stats["block_cache"]["bytes_max"], 512 << 20);
+    assert!(stats["resident_bytes"].as_u64().unwrap() > 1 << 20, "{stats}");
 }
 
 #[test]

@@ -53,7 +53,11 @@ impl Inner {
         self.put_record(record, batch)
     }
 
-    fn put_record(&self, record: &TrackRecord, batch: &mut WriteBatch) -> Result<(), IndexError> {
+    pub(super) fn put_record(
+        &self,
+        record: &TrackRecord,
+        batch: &mut WriteBatch,
+    ) -> Result<(), IndexError> {
         let json = serde_json::to_vec(record).map_err(|source| IndexError::Storage {
             action: "encode a track",
             source: Box::new(source),

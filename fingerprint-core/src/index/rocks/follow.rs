@@ -45,7 +45,7 @@ use super::lens::BucketLens;
 use super::read::BlockCache;
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
 use super::{
-    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, families, lock, options, read, storage,
+    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, storage,
 };
 use crate::hash::KeyRange;
 use crate::index::buffer::Buffer;
@@ -150,7 +150,7 @@ fn open(
 ) -> Result<Inner, IndexError> {
     let mut options = options::database();
     options.set_max_open_files(-1);
-    let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, families())
+    let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, options::families(false))
         .map_err(|source| open_error(path, source))?;
     let inner = Inner { lens, blocks, ..Inner::new(db, path, params, Limits::default()) };
     // None is of an index that is being made this very moment.

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use rocksdb::{ColumnFamily, DB, ErrorKind, Options, WriteBatch};
 
+use super::acknowledged::Acknowledged;
 use super::{FORMAT_VERSION, Inner, META, PARTS, acknowledged, corrupt, filling, storage};
 use crate::index::IndexError;
 use crate::params::Params;
@@ -22,13 +23,16 @@ impl Inner {
         value.map(|bytes| field(key, &bytes)).transpose()
     }
 
+    /// Becomes the one that may write, and goes on with the number of the last change that is there.
+    pub(super) fn take_over(&mut self, acknowledged: Acknowledged) -> Result<(), IndexError> {
+        acknowledged.begin(self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes));
+        self.acknowledged = Some(acknowledged);
+        Ok(())
+    }
+
     /// Checks format, completeness and parameters, or writes them into an index that is new. `filling`
     /// is the index whose tracks are to be copied into it.
     pub(super) fn check_meta(&mut self, filling: Option<&str>) -> Result<(), IndexError> {
-        let change = self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes);
-        if let Some(acknowledged) = &self.acknowledged {
-            acknowledged.begin(change);
-        }
         let Some(next) = self.check_header(filling)? else {
             let mut batch = WriteBatch::default();
             batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());

@@ -156,7 +156,7 @@ pub(super) struct LensChange<'a> {
 }
 
 /// The stored copy, laid out as `docs/format.md` says.
-fn encode(lens: &[u32], end: u32) -> Vec<u8> {
+pub(super) fn encode(lens: &[u32], end: u32) -> Vec<u8> {
     let mut bytes = end.to_be_bytes().to_vec();
     let mut left_out = 0_u64;
     for len in lens {
@@ -174,7 +174,7 @@ fn encode(lens: &[u32], end: u32) -> Vec<u8> {
 }
 
 /// Reads back what [`encode`] wrote for segments that end at `end`; `None` if it is damaged.
-fn decode(bytes: &[u8], end: u32) -> Option<Vec<(u32, u32)>> {
+pub(super) fn decode(bytes: &[u8], end: u32) -> Option<Vec<(u32, u32)>> {
     let (content, digest) = bytes.split_last_chunk::<DIGEST_BYTES>()?;
     if blake3::hash(content).as_bytes() != digest {
         return None;
@@ -225,7 +225,10 @@ impl Inner {
     }
 
     /// Counts the postings of all blocks. Damaged ones are for those who read them to be told of.
-    fn count_blocks(&self, segments: &[Arc<Segment>]) -> Result<Vec<(u32, u32)>, IndexError> {
+    pub(super) fn count_blocks(
+        &self,
+        segments: &[Arc<Segment>],
+    ) -> Result<Vec<(u32, u32)>, IndexError> {
         let mut counts = vec![0_u32; SLOT_COUNT as usize];
         let mut numbers = Vec::new();
         for segment in segments {

@@ -28,8 +28,13 @@ const SMALL: u64 = 1 << 20;
 /// Bytes that are read ahead of a merge, so that it does not wait for each block.
 const READAHEAD_BYTES: usize = 2 << 20;
 
+/// Fewest postings of a segment of a size class.
+pub(super) fn tier_min(tier: u32) -> u64 {
+    tier.checked_sub(1).map_or(0, |tier| SMALL * (FAN_IN as u64).pow(tier))
+}
+
 /// The size class of a segment: each is four times the one before.
-fn tier(posting_count: u64) -> u32 {
+pub(super) fn tier(posting_count: u64) -> u32 {
     (posting_count / SMALL).checked_ilog(FAN_IN as u64).map_or(0, |log| log + 1)
 }
 
@@ -77,6 +82,8 @@ impl Inner {
         if segments.len() > 1 || stored > self.live().stats.posting_count {
             self.merge(&segments)?;
         }
+        // Nobody may hold those that are to be deleted.
+        drop(segments);
         self.sweep();
         Ok(())
     }
@@ -213,6 +220,15 @@ impl<'i> Source<'i> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_begins_where_it_says() {
+        for class in 1..8 {
+            let least = tier_min(class);
+            assert_eq!((tier(least - 1), tier(least)), (class - 1, class));
+        }
+        assert_eq!((tier_min(0), tier(0)), (0, 0));
+    }
 
     #[test]
     fn four_neighbours_of_a_size_are_due() {

@@ -1,13 +1,17 @@
 //! How RocksDB is set up.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+};
 
-use super::BLOCKS;
+use super::{BLOCKS, PARTS};
 
 /// Changes gathered in memory before they are written to files.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Changes that are only in the log, at most.
 const LOG_BYTES_MAX: u64 = 256 << 20;
+/// RocksDB's own cache: for everything but blocks of postings.
+const CACHE_BYTES: usize = 64 << 20;
 /// Blocks of postings are about 2.8 KB: each becomes one of RocksDB's own, so that reading one
 /// reads nothing else.
 const BLOCK_BYTES: usize = 1 << 10;
@@ -29,7 +33,26 @@ pub(super) fn database() -> Options {
     options
 }
 
-pub(super) fn family(part: &str, cache: &Cache) -> Options {
+/// All column families, which share a cache. Quiet ones are not compacted in the background.
+pub(super) fn families(are_quiet: bool) -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    PARTS.into_iter().map(move |part| {
+        let mut options = family(part, &cache);
+        if are_quiet {
+            options.set_disable_auto_compactions(true);
+        }
+        ColumnFamilyDescriptor::new(part, options)
+    })
+}
+
+/// For a part that is made anew.
+pub(super) fn quiet(part: &str) -> Options {
+    let mut options = family(part, &Cache::new_lru_cache(CACHE_BYTES));
+    options.set_disable_auto_compactions(true);
+    options
+}
+
+fn family(part: &str, cache: &Cache) -> Options {
     if part == BLOCKS {
         return blocks();
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rocksdb::{Direction, IteratorMode};
 
-use super::{CONSTELLATIONS, CONTENT, FORMAT_VERSION, Inner, PARTS, TRACKS, corrupt, storage};
+use super::{CONSTELLATIONS, CONTENT, FORMAT_VERSION, Inner, TRACKS, corrupt, storage};
 use crate::index::{IndexError, IndexStats, Span, TrackRecord, stored_peaks};
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
@@ -51,19 +51,6 @@ impl Inner {
             .collect()
     }
 
-    pub(super) fn stats(&self) -> Result<IndexStats, IndexError> {
-        let mut stats = self.live().stats;
-        for part in PARTS {
-            let size = |property| self.db.property_int_value_cf(self.family(part), property);
-            let files =
-                size("rocksdb.live-sst-files-size").map_err(storage("measure the index"))?;
-            let memory =
-                size("rocksdb.size-all-mem-tables").map_err(storage("measure the index"))?;
-            stats.bytes_by_part.insert(part.to_owned(), files.unwrap_or(0) + memory.unwrap_or(0));
-        }
-        Ok(stats)
-    }
-
     pub(super) fn tracks_with_content(
         &self,
         hash: &ContentHash,
@@ -106,7 +93,7 @@ pub(super) fn content_key(hash: &ContentHash, id: &TrackId) -> Vec<u8> {
     [&hash.0, id.as_str().as_bytes()].concat()
 }
 
-fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
+pub(super) fn parse_record(key: &[u8], value: &[u8]) -> Result<TrackRecord, IndexError> {
     let id = String::from_utf8_lossy(key);
     let record: TrackRecord = serde_json::from_slice(value)
         .map_err(|error| corrupt(format!("the record of track {id} is damaged: {error}")))?;

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::index::buffer::Buffer;
 use crate::index::segment::{Directory, Entry, SegmentBuilder, Stretch};
-use crate::index::{IndexError, Span, stored_peaks, write};
+use crate::index::{IndexError, Posting, Span, stored_peaks, write};
 
 /// Files are begun anew at this size, so that each has a small index of its own.
 const FILE_BYTES: u64 = 64 << 20;
@@ -138,8 +138,22 @@ impl Inner {
         Ok(segments)
     }
 
-    /// Adds the postings of a stored track to `buffer`; false if the track has no peaks.
+    /// Adds the postings of a stored track to `buffer`, and counts them; false if the track has no
+    /// peaks.
     pub(super) fn buffer_again(&self, span: Span, buffer: &Buffer) -> Result<bool, IndexError> {
+        self.make_again(span, |postings| {
+            self.lens.count_all(postings);
+            buffer.add(postings);
+        })
+    }
+
+    /// Calls `visit` with the postings of a stored track, part by part, as they follow from its peaks;
+    /// false if the track has no peaks.
+    pub(super) fn make_again(
+        &self,
+        span: Span,
+        mut visit: impl FnMut(&[Posting]),
+    ) -> Result<bool, IndexError> {
         let start = span.start;
         let bytes = self
             .db
@@ -149,8 +163,7 @@ impl Inner {
         let peaks = stored_peaks::decode(&bytes, 0..u32::MAX)
             .ok_or_else(|| corrupt(format!("the peaks of the track at {start} are damaged")))?;
         write::for_each_part(&peaks, span, &self.params, |postings| {
-            self.lens.count_all(postings);
-            buffer.add(postings);
+            visit(postings);
             Ok::<_, IndexError>(())
         })?;
         Ok(true)
@@ -270,7 +283,7 @@ impl Inner {
         }
     }
 
-    fn delete_blocks(&self, segment: u32) -> Result<(), IndexError> {
+    pub(super) fn delete_blocks(&self, segment: u32) -> Result<(), IndexError> {
         let (first, last) = (block_key(segment, 0), block_key(segment, u32::MAX));
         let blocks = self.family(BLOCKS);
         self.db

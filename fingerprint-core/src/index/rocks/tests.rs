@@ -1,6 +1,9 @@
 //! What only this module can see: limits that are tiny, readers beside a writer, damage.
 
+mod damage;
+mod files;
 mod full_disk;
+mod interrupted;
 mod kills;
 mod missing_rows;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint;
 
-use super::super::{Inner, families_with, lock, options, storage};
+use super::super::{Inner, lock, options, storage};
 use super::BackupError;
 use crate::index::IndexError;
 
@@ -75,7 +75,7 @@ impl Inner {
             .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
             .map_err(failed)?;
         drop(counting);
-        let still = families_with(|options| options.set_disable_auto_compactions(true));
+        let still = options::families(true);
         let db = DB::open_cf_descriptors(&options::database(), &path, still).map_err(failed)?;
         Ok(Snapshot { db, _scratch: scratch })
     }

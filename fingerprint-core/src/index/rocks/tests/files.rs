@@ -1,0 +1,163 @@
+//! Damage to files: what RocksDB's checksums find.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::damage::{assert_answers, check, damage};
+use super::*;
+use crate::index::Fault;
+
+/// An index whose rows are all in files of their own part.
+fn index() -> (TempDir, Vec<NewTrack>) {
+    let folder = tempfile::tempdir().unwrap();
+    let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
+    let index = open(folder.path(), Limits::default());
+    index.add(&tracks).unwrap();
+    index.compact().unwrap();
+    (folder, tracks)
+}
+
+/// The file of a part.
+fn file_of(folder: &Path, part: &str) -> PathBuf {
+    let files = damage(folder, |inner| inner.db.live_files().unwrap());
+    let mut files = files.into_iter().filter(|file| file.column_family_name == part);
+    let name = files.next().expect("the part has a file").name;
+    assert!(files.next().is_none(), "{part} has one file");
+    folder.join(name.trim_start_matches('/'))
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// Flips a byte of the first rows of `part`. Gives the faults; the tracks that are lost are few, and
+/// the others answer as before.
+fn faults_of(part: &str) -> (Vec<Fault>, usize) {
+    let (folder, tracks) = index();
+    flip(&file_of(folder.path(), part), 20);
+    let report = check(folder.path());
+    let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+    assert_eq!(repaired.before, report);
+    assert_eq!(repaired.after.unwrap().faults, []);
+    let kept_in = (part != BLOCKS).then(|| folder.path().join("lost"));
+    assert_eq!(repaired.kept_files, kept_in);
+    assert!(kept_in.is_none_or(|lost| fs::read_dir(lost).unwrap().count() == 1));
+    let lost: Vec<_> = report.lost.iter().map(|track| track.track_id.clone()).collect();
+    assert_answers(folder.path(), &tracks, &lost);
+    // Writing goes on, which RocksDB refuses where a compaction has met a damaged file.
+    let index = open(folder.path(), Limits::default());
+    index.add(&[track(30, 30)]).unwrap();
+    index.compact().unwrap();
+    drop(index);
+    assert!(check(folder.path()).is_whole());
+    (report.faults, lost.len())
+}
+
+fn is_unreadable(fault: &Fault, wanted: &str) -> bool {
+    matches!(fault, Fault::Unreadable { part, place_count: 1, what }
+        if *part == wanted && what.contains("Corruption"))
+}
+
+#[test]
+fn peaks_that_cannot_be_read_are_told_and_their_tracks_are_lost() {
+    let (faults, lost_count) = faults_of(CONSTELLATIONS);
+    assert!(is_unreadable(&faults[0], CONSTELLATIONS), "{faults:?}");
+    assert!(faults[1..].iter().all(|fault| matches!(fault, Fault::PeaksMissing { .. })));
+    // Those of one of RocksDB's blocks, and no others.
+    assert!((1..20).contains(&lost_count) && faults.len() == 1 + lost_count, "{faults:?}");
+}
+
+#[test]
+fn blocks_that_cannot_be_read_are_told_and_made_anew() {
+    let (faults, lost_count) = faults_of(BLOCKS);
+    let [Fault::Blocks { block_count: 1, first: 0, what, .. }, Fault::Postings { .. }] =
+        faults.as_slice()
+    else {
+        panic!("{faults:?}")
+    };
+    assert!(what.contains("cannot be read: Corruption"), "{what}");
+    assert_eq!(lost_count, 0);
+}
+
+#[test]
+fn rows_of_content_that_cannot_be_read_are_made_anew() {
+    let (faults, lost_count) = faults_of(CONTENT);
+    assert!(is_unreadable(&faults[0], CONTENT), "{faults:?}");
+    assert!(faults[1..].iter().all(|fault| matches!(fault, Fault::ContentMissing { .. })));
+    assert_eq!(lost_count, 0);
+}
+
+#[test]
+fn records_that_cannot_be_read_are_named_by_what_else_is_known_of_them() {
+    let (faults, lost_count) = faults_of(TRACKS);
+    assert!(is_unreadable(&faults[0], TRACKS), "{faults:?}");
+    let missing = faults.iter().filter(|fault| matches!(fault, Fault::RecordMissing { .. }));
+    assert!(lost_count > 0 && missing.count() == lost_count, "{faults:?}");
+}
+
+#[test]
+fn a_header_or_directory_that_cannot_be_read_is_made_anew() {
+    for part in [META, SEGMENTS] {
+        let (faults, lost_count) = faults_of(part);
+        assert!(is_unreadable(&faults[0], part) && lost_count == 0, "{faults:?}");
+    }
+}
+
+/// Where many rows of one file can be read behind those that cannot, all of them are kept.
+#[test]
+fn only_rows_of_the_damaged_place_are_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracks: Vec<_> = (0..600).map(|i| track(i, i)).collect();
+    let index = open(folder.path(), Limits::default());
+    index.add(&tracks).unwrap();
+    index.compact().unwrap();
+    drop(index);
+    let path = file_of(folder.path(), CONSTELLATIONS);
+    let len = path.metadata().unwrap().len();
+    flip(&path, len / 3);
+    flip(&path, len / 2);
+    let report = check(folder.path());
+    // A place is told twice if two threads meet it.
+    let Fault::Unreadable { place_count: 2..=4, .. } = report.faults[0] else {
+        panic!("{:?}", report.faults)
+    };
+    // RocksDB's blocks hold 4 KiB.
+    assert!((2..60).contains(&report.lost.len()), "{}", report.lost.len());
+    let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+    let after = repaired.after.unwrap();
+    assert_eq!(after.track_count, 600 - report.lost.len() as u64);
+    assert!(after.is_whole());
+}
+
+/// The log of changes that are in no file yet.
+#[test]
+fn a_damaged_log_is_told_and_nothing_of_it_is_given_up_by_a_check() {
+    let (folder, index, _) = in_parts();
+    for number in 20..300 {
+        index.add(&[track(number, number)]).unwrap();
+    }
+    let copy = killed(folder.path());
+    drop(index);
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|e| e == "log");
+    let logs = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path());
+    let log = logs.filter(is_log).max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    flip(&log, log.metadata().unwrap().len() / 2);
+    for _ in 0..2 {
+        let report = check(copy.path());
+        assert!(matches!(report.faults[0], Fault::Log { .. }), "{:?}", report.faults);
+    }
+    let repaired = RocksIndex::repair(copy.path(), &Params::default(), &|_| ()).unwrap();
+    let after = repaired.after.unwrap();
+    assert!(after.is_whole(), "{:?}", after.faults);
+    // What was in the damaged place is lost, which is up to 32 KiB, and nothing before or behind it.
+    assert!((150..300).contains(&after.track_count), "{}", after.track_count);
+    let index = open(copy.path(), Limits::default());
+    for number in [0, 19, 20, 299] {
+        assert!(index.track(&track(number, 0).id).unwrap().is_some(), "{number}");
+    }
+    index.add(&[track(500, 500)]).unwrap();
+}

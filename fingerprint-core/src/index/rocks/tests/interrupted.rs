@@ -1,0 +1,151 @@
+//! Repairs that are interrupted, and damage by chance: whatever happens, the next repair ends it.
+
+use super::damage::{assert_answers, check, damage, index};
+use super::*;
+use crate::index::Fault;
+use crate::index::rocks::check::{self, Access};
+use crate::index::rocks::repair;
+
+/// Damages several things at once.
+fn damage_much(folder: &Path) {
+    damage(folder, |inner| {
+        let put = |part, key: &[u8], value: &[u8]| {
+            inner.db.put_cf(inner.family(part), key, value).unwrap();
+        };
+        put(BLOCKS, &block_key(1, 0), &[9, 9, 9]);
+        put(SEGMENTS, &0_u32.to_be_bytes(), b"directory");
+        put(TRACKS, b"t3", b"{}");
+        put(META, b"next", &[1]);
+        let first = track(0, 0);
+        let key = content_key(&first.fingerprint.content_hash, &first.id);
+        inner.db.delete_cf(inner.family(CONTENT), key).unwrap();
+    });
+}
+
+#[test]
+fn a_repair_that_was_killed_between_its_steps_is_begun_anew() {
+    for step in 0..4 {
+        let (folder, tracks) = index();
+        damage_much(folder.path());
+        let before = check(folder.path());
+        assert!(before.faults.len() >= 5, "{before:?}");
+        let (inner, _) = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
+        let findings = check::run(&inner, None, &|_| ()).unwrap();
+        let is_good = |segment: &&Arc<Segment>| {
+            !findings.mending.bad_segments.contains(&segment.id)
+        };
+        let good: Vec<_> = findings.segments.iter().filter(is_good).cloned().collect();
+        if step > 0 {
+            inner.mend_rows(&findings).unwrap();
+        }
+        if step > 1 {
+            let new = inner.make_segments(&findings, &good, &|_| ()).unwrap();
+            if step > 2 {
+                inner.replace_bad(&findings.mending, &new).unwrap();
+            }
+        }
+        let killed = killed(folder.path());
+        drop(inner);
+        let repaired = RocksIndex::repair(killed.path(), &Params::default(), &|_| ()).unwrap();
+        assert!(repaired.after.is_none_or(|after| after.is_whole()), "step {step}");
+        assert_answers(killed.path(), &tracks, &[track(3, 0).id]);
+    }
+}
+
+/// The worst moment: a part is given up, and its copies are not in its place yet.
+#[test]
+fn a_part_that_was_being_replaced_is_not_lost() {
+    for is_dropped in [false, true] {
+        let (folder, tracks) = index();
+        let (mut inner, _) = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
+        repair::copy_rows(&inner, TRACKS).unwrap();
+        if is_dropped {
+            inner.db.drop_cf(TRACKS).unwrap();
+        }
+        drop(inner);
+        let opened = RocksIndex::open(folder.path(), &Params::default()).unwrap_err();
+        assert!(opened.to_string().contains("repair of it was interrupted"), "{opened}");
+        assert!(opened.to_string().contains("--repair"), "{opened}");
+        assert_eq!(check(folder.path()).faults, [Fault::Interrupted]);
+        let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+        assert!(repaired.before.is_whole());
+        assert_answers(folder.path(), &tracks, &[]);
+        assert!(!folder.path().join("repair").exists());
+    }
+}
+
+/// What happens to a row.
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    Delete,
+    Flip(usize),
+    Cut(usize),
+}
+
+fn any_harm() -> impl Strategy<Value = (usize, usize, Harm)> {
+    let harm = prop_oneof![
+        Just(Harm::Delete),
+        any::<usize>().prop_map(Harm::Flip),
+        any::<usize>().prop_map(Harm::Cut),
+    ];
+    (0..PARTS.len(), any::<usize>(), harm)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_damage_of_rows_is_mended(harms in proptest::collection::vec(any_harm(), 1..6)) {
+        let (folder, tracks) = index();
+        let (mut harms_peaks, mut harms_content) = (false, false);
+        damage(folder.path(), |inner| {
+            for (part, row, harm) in harms {
+                let part = PARTS[part];
+                let family = inner.family(part);
+                let rows: Vec<_> =
+                    inner.db.iterator_cf(family, IteratorMode::Start).map(Result::unwrap).collect();
+                let (key, value) = &rows[row % rows.len()];
+                // Of another format or of other parameters, it were no damaged index.
+                if key.as_ref() == b"format" || key.as_ref() == b"params" {
+                    continue;
+                }
+                harms_content |= part == CONTENT;
+                let mut value = value.to_vec();
+                match harm {
+                    Harm::Flip(bit) if !value.is_empty() => {
+                        let at = bit / 8 % value.len();
+                        value[at] ^= 1 << (bit % 8);
+                        harms_peaks |= part == CONSTELLATIONS;
+                    }
+                    Harm::Cut(len) if !value.is_empty() => value.truncate(len % value.len()),
+                    _ => {
+                        inner.db.delete_cf(family, key).unwrap();
+                        continue;
+                    }
+                }
+                inner.db.put_cf(family, key, value).unwrap();
+            }
+        });
+        let before = check(folder.path());
+        let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+        prop_assert_eq!(&repaired.before, &before);
+        if let Some(after) = repaired.after {
+            prop_assert_eq!(after.faults, []);
+        }
+        let left = open(folder.path(), Limits::default());
+        let memory = memory_with(&tracks);
+        for track in &tracks {
+            if left.track(&track.id).unwrap().is_none() {
+                // Who is gone was named, unless the only other row that names it is gone too.
+                let is_named = before.lost.iter().any(|lost| lost.track_id == track.id);
+                prop_assert!(is_named || harms_content, "{} of {before:?}", track.id);
+                memory.remove(&track.id).unwrap();
+            }
+        }
+        // Other peaks than were stored give other postings.
+        if !harms_peaks {
+            let all = ranges(0..20);
+            prop_assert_eq!(read(&left, &all), read(&memory, &all));
+        }
+    }
+}
