@@ -26,7 +26,8 @@ mod tests {
 
     #[test]
     fn an_index_in_use_is_told_without_a_server_that_could_not_help() {
-        let error = explain(IndexError::InUse { path: "a".into() }, Path::new("a")).to_string();
+        let error = explain(IndexError::InUse { path: "a".into(), process: None }, Path::new("a"))
+            .to_string();
         assert!(error.contains("end that first") && !error.contains("--server"), "{error}");
         let source = Box::new(std::io::Error::other("no block"));
         let error = explain(IndexError::Storage { action: "read", source }, Path::new("a"));

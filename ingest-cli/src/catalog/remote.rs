@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use earmark_proto::v1;
-use fingerprint_core::index::IndexStats;
 use fingerprint_core::index::backup::Backup;
 use fingerprint_core::matching::{MatchOptions, SpeedSearch};
 use fingerprint_core::units::TrackId;

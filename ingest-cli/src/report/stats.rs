@@ -132,5 +132,9 @@ fn human(row: &StatsRow<'_>) -> Vec<String> {
 }
 
 fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { format!("{:.1} %", part as f64 / whole as f64 * 100.0) }
+    if whole == 0 {
+        "–".to_owned()
+    } else {
+        format!("{:.1} %", part as f64 / whole as f64 * 100.0)
+    }
 }

@@ -116,7 +116,7 @@ fn a_killed_server_has_what_it_confirmed() {
     write_music(&music);
     let mut confirmed = BTreeSet::new();
     for _ in 0..8 {
-        let server = Server::start_on(index);
+        let server = Server::start_on(index, &[]);
         let world = World::at(&server.url);
         let known = listed(&world);
         assert!(confirmed.is_subset(&known), "{:?}", confirmed.difference(&known));
@@ -125,12 +125,12 @@ fn a_killed_server_has_what_it_confirmed() {
         let mut ingest =
             world.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_secs_f64(0.3 + 3.0 * rng.f64()));
-        index = server.killed();
+        index = server.stop();
         // The client must end, not hang.
         ingest.wait().unwrap();
         confirmed.extend(journalled(world.folder.path()));
     }
-    let server = Server::start_on(index);
+    let server = Server::start_on(index, &[]);
     let known = listed(&World::at(&server.url));
     assert!(!confirmed.is_empty() && confirmed.is_subset(&known));
 }

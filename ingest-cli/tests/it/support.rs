@@ -135,7 +135,10 @@ impl Server {
 
     /// With further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let index = tempfile::tempdir().unwrap();
+        Self::start_on(tempfile::tempdir().unwrap(), flags)
+    }
+
+    pub(crate) fn start_on(index: TempDir, flags: &[&str]) -> Self {
         let process = Process::start(index.path(), flags);
         Self { url: process.url.clone(), index, process }
     }
@@ -177,15 +180,6 @@ impl Process {
         // Nobody may block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, url }
-    }
-}
-
-impl Server {
-    /// Kills the server and gives its index back.
-    pub(crate) fn killed(mut self) -> TempDir {
-        self.process.child.kill().unwrap();
-        self.process.child.wait().unwrap();
-        self.index
     }
 }
 

@@ -44,9 +44,7 @@ use super::header::{check_format, open_error};
 use super::lens::BucketLens;
 use super::read::BlockCache;
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
-use super::{
-    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, storage,
-};
+use super::{BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, storage};
 use crate::hash::KeyRange;
 use crate::index::buffer::Buffer;
 use crate::index::{Added, Index, IndexError, IndexStats, NewTrack, Posting, TrackRecord};
@@ -150,8 +148,9 @@ fn open(
 ) -> Result<Inner, IndexError> {
     let mut options = options::database();
     options.set_max_open_files(-1);
-    let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch, options::families(false))
-        .map_err(|source| open_error(path, source))?;
+    let db =
+        DB::open_cf_descriptors_as_secondary(&options, path, scratch, options::families(false))
+            .map_err(|source| open_error(path, source))?;
     let inner = Inner { lens, blocks, ..Inner::new(db, path, params, Limits::default()) };
     // None is of an index that is being made this very moment.
     let header = inner.check_header(None)?;

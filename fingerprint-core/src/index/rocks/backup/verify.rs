@@ -14,9 +14,7 @@ use rocksdb::DB;
 use rocksdb::backup::BackupEngine;
 
 use super::super::segments::{Segment, block_key, damaged, end_of, no_peaks};
-use super::super::{
-    BLOCKS, CONSTELLATIONS, Inner, Limits, Timeline, header, options, storage,
-};
+use super::super::{BLOCKS, CONSTELLATIONS, Inner, Limits, Timeline, header, options, storage};
 use super::folder::{BackedUp, Folder};
 use super::snapshot::Scratch;
 use super::{BackupError, Contents, crc32c};
@@ -135,8 +133,13 @@ fn checksum(path: &Path) -> io::Result<u32> {
 /// Opens an index for reading only and looks whether its parts fit together.
 pub(super) fn examine(path: &Path, params: &Params) -> Result<Contents, BackupError> {
     header::check_format(path)?;
-    let db = DB::open_cf_descriptors_read_only(&options::database(), path, options::families(false), false)
-        .map_err(storage("open the copy"))?;
+    let db = DB::open_cf_descriptors_read_only(
+        &options::database(),
+        path,
+        options::families(false),
+        false,
+    )
+    .map_err(storage("open the copy"))?;
     let inner = Inner::new(db, path, params, Limits::default());
     if inner.check_header(None)?.is_none() {
         return Err(IndexError::Missing { path: path.to_owned() }.into());

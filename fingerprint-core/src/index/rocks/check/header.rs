@@ -7,6 +7,7 @@ use super::segments::Held;
 use super::tracks::Known;
 use super::{Check, Fault};
 use crate::index::IndexError;
+use crate::index::rocks::header::other_format;
 use crate::index::rocks::segments::Segment;
 use crate::index::rocks::{FORMAT_VERSION, META, lens};
 
@@ -29,13 +30,14 @@ impl Check<'_> {
         if let Ok(format) = field(&fields, "format") {
             let actual = u32::from_be_bytes(format);
             if actual != FORMAT_VERSION {
-                return Err(IndexError::FormatVersion { expected: FORMAT_VERSION, actual });
+                return Err(other_format(&self.inner.path, actual));
             }
         }
         if let Ok(digest) = field(&fields, "params") {
             let (actual, expected) = (u64::from_be_bytes(digest), self.inner.params.digest());
             if actual != expected {
-                return Err(IndexError::ParamsMismatch { expected, actual });
+                let path = self.inner.path.clone();
+                return Err(IndexError::ParamsMismatch { path, expected, actual });
             }
         }
         Ok(fields)
@@ -90,7 +92,9 @@ impl Check<'_> {
             // Postings have to be made anew, and are counted then.
             Some(_) if self.mending.needs_postings() => return,
             Some(None) => "is damaged",
-            Some(Some(table)) if !held.has_lengths(&table) => "counts other postings than there are",
+            Some(Some(table)) if !held.has_lengths(&table) => {
+                "counts other postings than there are"
+            }
             Some(Some(_)) => return,
         };
         self.faults.push(Fault::Lengths { what: what.to_owned() });

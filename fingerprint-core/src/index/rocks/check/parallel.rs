@@ -37,7 +37,7 @@ pub(super) fn work_off<T: Sync, S: Send>(
     };
     let count = thread::available_parallelism().map_or(1, NonZero::get).min(tasks.len().max(1));
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(&run)).collect();
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(run)).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };

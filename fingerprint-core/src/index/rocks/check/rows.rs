@@ -22,6 +22,9 @@ fn key_bytes_max(part: &str) -> usize {
     }
 }
 
+/// Key and value.
+pub(in crate::index::rocks) type Row<'r> = (&'r [u8], &'r [u8]);
+
 /// Reads the rows of a part in the order of their keys.
 pub(in crate::index::rocks) struct Rows<'i> {
     inner: &'i Inner,
@@ -69,9 +72,7 @@ impl<'i> Rows<'i> {
     /// # Errors
     ///
     /// [`IndexError::Storage`] if reading fails for another reason than damage.
-    pub(in crate::index::rocks) fn next(
-        &mut self,
-    ) -> Result<Option<(&[u8], &[u8])>, IndexError> {
+    pub(in crate::index::rocks) fn next(&mut self) -> Result<Option<Row<'_>>, IndexError> {
         if self.is_given {
             self.iterator.next();
         }

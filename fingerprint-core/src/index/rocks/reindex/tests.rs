@@ -25,7 +25,7 @@ const SMALL: BatchLimits = BatchLimits { tracks: 3, peaks: usize::MAX };
 fn tracks() -> Vec<NewTrack> {
     let with_metadata = |i: u32| {
         let attributes = BTreeMap::from([("territory".to_owned(), format!("{i}"))]);
-        let title = (i % 2 == 0).then(|| format!("Title {i}"));
+        let title = i.is_multiple_of(2).then(|| format!("Title {i}"));
         let metadata = Metadata { title, attributes, ..Metadata::default() };
         let mut track = NewTrack { metadata, ..track(i, i) };
         track.fingerprint.duration_ms = 10_000 + u64::from(i) * 7;

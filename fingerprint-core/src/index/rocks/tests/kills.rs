@@ -18,6 +18,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rocksdb::IteratorMode;
 use serde::{Deserialize, Serialize};
 
 use super::*;
@@ -334,7 +335,7 @@ fn check_rows(index: &RocksIndex) {
     for (_, posting) in read(index, &[everything()]) {
         live[slot_of(posting.key.bucket) as usize] += 1;
     }
-    assert!(lens(index).iter().zip(live).all(|(len, live)| *len >= live));
+    assert!(lens(&index.inner.lens).iter().zip(live).all(|(len, live)| *len >= live));
 }
 
 fn everything() -> KeyRange {
