@@ -124,7 +124,7 @@ pub(super) fn reindex_with(
         error => error,
     })?;
     let total = source.track_count()?;
-    let mut copy = Copy::new(&source, &target, limits, total, on_event);
+    let mut copy = Copying::new(&source, &target, limits, total, on_event);
     if copy.run()?.is_continue() {
         let _: ControlFlow<()> = (copy.on_event)(ReindexEvent::Merging);
         target.compact()?;
@@ -150,7 +150,7 @@ fn resolve(path: &Path) -> Result<PathBuf, IndexError> {
 }
 
 /// One run.
-struct Copy<'a> {
+struct Copying<'a> {
     old: &'a OldIndex,
     new: &'a RocksIndex,
     limits: BatchLimits,
@@ -164,7 +164,7 @@ struct Copy<'a> {
     result: Reindexed,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> Copying<'a> {
     fn new(
         old: &'a OldIndex,
         new: &'a RocksIndex,
