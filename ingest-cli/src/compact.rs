@@ -17,7 +17,8 @@ use crate::report::compact::{CompactRow, print};
 /// Runs the command and gives its exit code.
 pub(crate) fn run(args: &CompactArgs) -> Result<u8> {
     let dir = args.folder.resolve()?;
-    let measure = || folder_bytes(&dir).with_context(|| format!("{} cannot be measured", dir.display()));
+    let measure =
+        || folder_bytes(&dir).with_context(|| format!("{} cannot be measured", dir.display()));
     let started = Instant::now();
     let index = RocksIndex::open(&dir, &Params::default()).map_err(|e| explain(e, &dir))?;
     let (before, bytes_before) = (index.stats()?, measure()?);

@@ -62,10 +62,10 @@ use std::thread::JoinHandle;
 
 use change::Pending;
 pub use check::{CheckProgress, CheckReport, Fault, LostTrack, OnCheckProgress};
-pub use repair::RepairReport;
 use header::{check_format, holds_other_files, open_error};
 use lens::BucketLens;
 use read::BlockCache;
+pub use repair::RepairReport;
 use rocksdb::{ColumnFamily, DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use segments::{Segment, Store};
 

@@ -96,7 +96,7 @@ fn human(row: &StatsRow<'_>) -> Vec<String> {
     lines.push(format!("segments          {}", count(row.segment_count)));
     lines.extend(row.segments_by_size.iter().map(|class| {
         format!(
-            "  from {:<14}{} with {} postings",
+            "  from {:<11}{} with {} postings",
             count(class.postings_min),
             count(class.segment_count),
             count(class.posting_count)
@@ -132,5 +132,9 @@ fn human(row: &StatsRow<'_>) -> Vec<String> {
 }
 
 fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { format!("{:.1} %", part as f64 / whole as f64 * 100.0) }
+    if whole == 0 {
+        "–".to_owned()
+    } else {
+        format!("{:.1} %", part as f64 / whole as f64 * 100.0)
+    }
 }

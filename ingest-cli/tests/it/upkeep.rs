@@ -11,7 +11,8 @@ const CLIP: &str = "clips/cold_day_noisy.mp3";
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|f| f.extension().is_some_and(|e| e == extension)).collect();
+    let mut files: Vec<_> =
+        files.filter(|f| f.extension().is_some_and(|e| e == extension)).collect();
     files.sort_unstable();
     files
 }
@@ -58,8 +59,9 @@ fn a_damaged_file_is_told_and_repaired_whichever_it_is() {
     for place in 0..count_files {
         let world = World::new();
         fs::create_dir(world.path("index")).unwrap();
-        for entry in fs::read_dir(original.path("index")).unwrap() {
-            let from = entry.unwrap().path();
+        let entries =
+            fs::read_dir(original.path("index")).unwrap().map(|entry| entry.unwrap().path());
+        for from in entries.filter(|path| path.is_file()) {
             fs::copy(&from, world.path("index").join(from.file_name().unwrap())).unwrap();
         }
         flip(&files(&world.path("index"), "sst")[place], 20);
@@ -104,14 +106,15 @@ fn what_cannot_be_checked_is_no_whole_index() {
         let run = Run::new(bare_command(args).output().unwrap());
         assert_eq!(run.code, 2);
         assert!(run.stderr.contains("is in use by another process; end that first"), "{run:?}");
-        let run = Run::new(bare_command([command]).env("EARMARK_SERVER", &server.url).output().unwrap());
+        let run =
+            Run::new(bare_command([command]).env("EARMARK_SERVER", &server.url).output().unwrap());
         assert!(run.code == 2 && run.stderr.contains("--index DIR"), "{run:?}");
     }
 }
 
-/// Bytes of all files of an index.
+/// Bytes of the rows of an index, without what RocksDB notes about itself.
 fn size(index: &Path) -> u64 {
-    fs::read_dir(index).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    files(index, "sst").iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
 #[test]
@@ -137,7 +140,8 @@ fn compacting_gives_the_space_of_removed_tracks_back() {
     assert!(count(&compact, "bytes_after") < count(&compact, "bytes_before"), "{compact}");
     let small = size(&world.path("index"));
     assert!(small < full / 2, "{small} of {full} bytes");
-    for file in files(&world.path("index"), "sst").iter().chain(&files(&world.path("index"), "log")) {
+    for file in files(&world.path("index"), "sst").iter().chain(&files(&world.path("index"), "log"))
+    {
         let bytes = fs::read(file).unwrap();
         for id in gone {
             let is_there = bytes.windows(id.len()).any(|window| window == id.as_bytes());

@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 pub use report::{CheckReport, Fault, LostTrack};
 use rocksdb::{DB, DBRecoveryMode, ErrorKind};
-pub(super) use rows::Rows;
 use rows::Damage;
+pub(super) use rows::Rows;
 use tracks::Known;
 
 use super::segments::Segment;

@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rocksdb::WriteBatch;
 #[cfg(test)]
 pub(super) use salvage::copy_rows;
 pub(super) use salvage::is_pending;
-use rocksdb::WriteBatch;
 use serde::Serialize;
 
 use super::check::{self, Access, CheckProgress, CheckReport, Findings, Mending, OnCheckProgress};
@@ -33,10 +33,10 @@ use super::segments::Segment;
 use super::{
     CONTENT, FORMAT_VERSION, INCOMING, Inner, META, RocksIndex, SEGMENTS, content_key, lens,
 };
-use crate::index::buffer::Buffer;
-use crate::index::segment::Stretch;
 use crate::hash::SLOT_COUNT;
 use crate::index::IndexError;
+use crate::index::buffer::Buffer;
+use crate::index::segment::Stretch;
 use crate::params::Params;
 
 /// What a repair found, and what it left.
@@ -176,7 +176,11 @@ impl Inner {
     }
 
     /// Makes new segments count in the place of those that are damaged.
-    pub(super) fn replace_bad(&self, mending: &Mending, new: &[Arc<Segment>]) -> Result<(), IndexError> {
+    pub(super) fn replace_bad(
+        &self,
+        mending: &Mending,
+        new: &[Arc<Segment>],
+    ) -> Result<(), IndexError> {
         let mut batch = WriteBatch::default();
         let directories = self.family(SEGMENTS);
         for id in &mending.bad_segments {

@@ -90,7 +90,9 @@ impl Check<'_> {
             // Postings have to be made anew, and are counted then.
             Some(_) if self.mending.needs_postings() => return,
             Some(None) => "is damaged",
-            Some(Some(table)) if !held.has_lengths(&table) => "counts other postings than there are",
+            Some(Some(table)) if !held.has_lengths(&table) => {
+                "counts other postings than there are"
+            }
             Some(Some(_)) => return,
         };
         self.faults.push(Fault::Lengths { what: what.to_owned() });

@@ -73,7 +73,12 @@ impl Check<'_> {
     }
 
     /// Reads the rows of the tracks from place `first` on, and those between them.
-    fn read_peaks(&self, tracks: &[Known], first: usize, seen: &mut Seen) -> Result<(), IndexError> {
+    fn read_peaks(
+        &self,
+        tracks: &[Known],
+        first: usize,
+        seen: &mut Seen,
+    ) -> Result<(), IndexError> {
         let end = (first + TASK_TRACKS).min(tracks.len());
         let start_of = |place: usize| tracks.get(place).map(|track| track.span.start.to_be_bytes());
         let from = start_of(first).filter(|_| first > 0);

@@ -201,7 +201,8 @@ impl Difference {
             let steps = entry.position().saturating_sub(track.span.start);
             let seconds = f64::from(steps) * f64::from(POSITION_MS) / 1e3;
             let (bucket, cell, id) = (key.bucket, key.cell, &track.id);
-            let text = format!("bucket {bucket} cell {cell} of track {id} at {seconds:.1} s {what}");
+            let text =
+                format!("bucket {bucket} cell {cell} of track {id} at {seconds:.1} s {what}");
             self.examples.push(text);
         }
     }

@@ -245,7 +245,9 @@ impl fmt::Display for Fault {
             }
             Self::Header { field, what } => write!(f, "header field {field} {what}"),
             Self::Record { what, .. } => write!(f, "{what}"),
-            Self::RecordMissing { track_id } => write!(f, "the record of track {track_id} is missing"),
+            Self::RecordMissing { track_id } => {
+                write!(f, "the record of track {track_id} is missing")
+            }
             Self::RecordField { track_id, field, recorded, actual } => {
                 write!(f, "the record of track {track_id} says {field} {recorded}, it is {actual}")
             }
@@ -279,10 +281,16 @@ impl fmt::Display for Fault {
                 write!(f, "track {track_id} lies across the end of a segment")
             }
             Self::Blocks { segment, block_count, first, what } => {
-                write!(f, "{block_count} blocks of segment {segment} are damaged; block {first} {what}")
+                write!(
+                    f,
+                    "{block_count} blocks of segment {segment} are damaged; block {first} {what}"
+                )
             }
             Self::SegmentCount { segment, recorded, actual } => {
-                write!(f, "segment {segment} holds {actual} postings, its directory says {recorded}")
+                write!(
+                    f,
+                    "segment {segment} holds {actual} postings, its directory says {recorded}"
+                )
             }
             Self::Uncovered { track_count, posting_count, examples } => {
                 write!(f, "{track_count} tracks with {posting_count} postings are in no segment")?;

@@ -69,9 +69,7 @@ impl<'i> Rows<'i> {
     /// # Errors
     ///
     /// [`IndexError::Storage`] if reading fails for another reason than damage.
-    pub(in crate::index::rocks) fn next(
-        &mut self,
-    ) -> Result<Option<(&[u8], &[u8])>, IndexError> {
+    pub(in crate::index::rocks) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, IndexError> {
         if self.is_given {
             self.iterator.next();
         }

@@ -18,7 +18,8 @@ impl Tally {
     pub(super) fn add(&mut self, entry: Entry) {
         self.count += 1;
         self.low = self.low.wrapping_add(mix(entry.number() ^ 0x9e37_79b9_7f4a_7c15));
-        self.high = self.high.wrapping_add(mix(entry.number().rotate_left(32) ^ 0xd1b5_4a32_d192_ed03));
+        self.high =
+            self.high.wrapping_add(mix(entry.number().rotate_left(32) ^ 0xd1b5_4a32_d192_ed03));
     }
 
     pub(super) fn merge(&mut self, other: Self) {

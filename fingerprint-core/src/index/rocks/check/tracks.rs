@@ -109,7 +109,9 @@ impl Check<'_> {
     /// Positions at which peaks may lie that are to be deleted anyway.
     pub(super) fn given_up_positions(&self) -> BTreeSet<u32> {
         let of_peaks = self.mending.deleted.iter().filter(|(part, _)| *part == CONSTELLATIONS);
-        of_peaks.filter_map(|(_, key)| Some(u32::from_be_bytes(key.as_ref().try_into().ok()?))).collect()
+        of_peaks
+            .filter_map(|(_, key)| Some(u32::from_be_bytes(key.as_ref().try_into().ok()?)))
+            .collect()
     }
 
     /// The tracks that cannot be saved, with what their records say of them.

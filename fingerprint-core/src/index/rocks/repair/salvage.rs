@@ -74,7 +74,10 @@ fn keep_files(inner: &Inner, part: &str) -> io::Result<()> {
 }
 
 /// Copies the rows of a part that can be read to files, which count once all are there.
-pub(in crate::index::rocks) fn copy_rows(inner: &Inner, part: &'static str) -> Result<(), IndexError> {
+pub(in crate::index::rocks) fn copy_rows(
+    inner: &Inner,
+    part: &'static str,
+) -> Result<(), IndexError> {
     let failed_write = storage("copy rows that can be read");
     let folder = inner.path.join(REPAIR);
     let unfinished = folder.join(format!("{part}.new"));

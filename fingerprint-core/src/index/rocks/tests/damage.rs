@@ -316,7 +316,8 @@ fn rows_that_belong_to_nothing_are_told() {
     let hash = ContentHash([7; 32]);
     let faults = faults_of(&[], |inner| put(inner, CONTENT, content_key(&hash, &stranger), []));
     assert_eq!(faults, [Fault::ContentOrphan { track_id: "nobody".to_owned() }]);
-    let faults = faults_of(&[], |inner| put(inner, CONTENT, content_key(&hash, &track(2, 0).id), []));
+    let faults =
+        faults_of(&[], |inner| put(inner, CONTENT, content_key(&hash, &track(2, 0).id), []));
     assert_eq!(faults, [Fault::ContentOrphan { track_id: "t2".to_owned() }]);
     let faults = faults_of(&[], |inner| put(inner, CONTENT, [1; 9], []));
     assert!(matches!(faults.as_slice(), [Fault::ContentOrphan { .. }]), "{faults:?}");
@@ -355,8 +356,11 @@ fn records_that_count_wrong_are_mended() {
         wrong.posting_count += 3;
         put_record(inner, &wrong);
     });
-    let field = |field, recorded, actual| {
-        Fault::RecordField { track_id: track_id.clone(), field, recorded, actual }
+    let field = |field, recorded, actual| Fault::RecordField {
+        track_id: track_id.clone(),
+        field,
+        recorded,
+        actual,
     };
     let expected = [
         field("span.len", counts.0 - 1, counts.0),

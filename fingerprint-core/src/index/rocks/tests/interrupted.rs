@@ -31,9 +31,8 @@ fn a_repair_that_was_killed_between_its_steps_is_begun_anew() {
         assert!(before.faults.len() >= 5, "{before:?}");
         let (inner, _) = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
         let findings = check::run(&inner, None, &|_| ()).unwrap();
-        let is_good = |segment: &&Arc<Segment>| {
-            !findings.mending.bad_segments.contains(&segment.id)
-        };
+        let is_good =
+            |segment: &&Arc<Segment>| !findings.mending.bad_segments.contains(&segment.id);
         let good: Vec<_> = findings.segments.iter().filter(is_good).cloned().collect();
         if step > 0 {
             inner.mend_rows(&findings).unwrap();
@@ -57,7 +56,8 @@ fn a_repair_that_was_killed_between_its_steps_is_begun_anew() {
 fn a_part_that_was_being_replaced_is_not_lost() {
     for is_dropped in [false, true] {
         let (folder, tracks) = index();
-        let (mut inner, _) = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
+        let (mut inner, _) =
+            check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
         repair::copy_rows(&inner, TRACKS).unwrap();
         if is_dropped {
             inner.db.drop_cf(TRACKS).unwrap();
