@@ -96,7 +96,7 @@ fn human(row: &StatsRow<'_>) -> Vec<String> {
     lines.push(format!("segments          {}", count(row.segment_count)));
     lines.extend(row.segments_by_size.iter().map(|class| {
         format!(
-            "  from {:<14}{} with {} postings",
+            "  from {:<11}{} with {} postings",
             count(class.postings_min),
             count(class.segment_count),
             count(class.posting_count)
