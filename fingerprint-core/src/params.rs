@@ -93,7 +93,8 @@ pub struct Params {
 /// says only whether all are the same. Whole numbers and `f32` are exact in `f64`.
 pub type Values = BTreeMap<String, f64>;
 
-/// Values that must be the same for the peaks of a stored track to be those that this build would find.
+/// Values that must be the same for the peaks of a stored track to be those that this build would find,
+/// but for [`NEIGHBOURHOOD_VALUE`].
 /// The others decide only which of these peaks are kept, paired and looked up.
 const PEAK_VALUES: [&str; 10] = [
     "sample_rate_hz",
@@ -109,6 +110,8 @@ const PEAK_VALUES: [&str; 10] = [
 ];
 /// Peaks of higher ranks are left out, so less of it can be had from stored peaks, but not more.
 const RANK_VALUE: &str = "reference_rank_max";
+/// Of [`PEAK_VALUES`], one that may be smaller in the stored track.
+const NEIGHBOURHOOD_VALUE: &str = "rank_bins";
 
 /// What a fingerprint is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,14 +209,20 @@ impl Params {
     }
 
     /// Why tracks whose peaks were found with the values in `stored` cannot be had anew with these
-    /// parameters from those peaks: one text for each value that stands in the way, as `rank_bins (90,
+    /// parameters from those peaks: one text for each value that stands in the way, as `rank_bins (96,
     /// here 60)`; none if they can.
     #[must_use]
     pub fn peaks_refused(&self, stored: &Values) -> Vec<String> {
         let wanted = self.values();
         let fits = |name: &str, there: f64, here: f64| {
             // Both were written, not computed.
-            if name == RANK_VALUE { there >= here } else { there.total_cmp(&here).is_eq() }
+            match name {
+                RANK_VALUE => there >= here,
+                // Ranked among fewer neighbours, a few percent more peaks are kept; the others are the
+                // same.
+                NEIGHBOURHOOD_VALUE => there <= here,
+                _ => there.total_cmp(&here).is_eq(),
+            }
         };
         let names = PEAK_VALUES.into_iter().chain([RANK_VALUE]);
         let refused = names.filter_map(|name| match (stored.get(name), wanted.get(name)) {
@@ -248,7 +257,8 @@ mod tests {
         assert_eq!(refused(paired), none);
         assert_eq!(refused(Params { reference_rank_max: 0, ..default }), none);
         let ranked = Params { reference_rank_max: 2, rank_bins: 60, ..default };
-        assert_eq!(refused(ranked), ["rank_bins (90, here 60)", "reference_rank_max (1, here 2)"]);
+        assert_eq!(refused(ranked), ["rank_bins (96, here 60)", "reference_rank_max (1, here 2)"]);
+        assert_eq!(refused(Params { rank_bins: 100, ..default }), none);
         assert_eq!(default.peaks_refused(&Values::new()).len(), PEAK_VALUES.len() + 1);
     }
 

@@ -217,10 +217,10 @@ mod tests {
     #[test]
     fn bytes_of_version_2() {
         let peaks = [
-            Peak { time_ms: 20, freq: 0x204, level: 14, rank: 0 },
+            Peak { time_ms: 20, freq: 0x204, level: 12, rank: 0 },
             Peak { time_ms: 620, freq: 0x200, level: 16, rank: 1 },
         ];
-        let expected = [2, 5, 6, 1, 0x80, 2, 2, 7, 1, 1, 22, 0b100, 0b0010, 0b10, 0b10];
+        let expected = [2, 5, 6, 1, 0x80, 1, 1, 3, 1, 1, 22, 0b100, 0b01, 0b10, 0b10];
         assert_eq!(encode(&peaks), expected);
         assert_eq!(decode(&expected, 0..u32::MAX).unwrap(), peaks);
         assert_eq!(encode(&[]), [0]);
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn stored_peaks_are_near_the_measured_ones() {
         let peak = coarse(Peak { time_ms: 1_006, freq: 2_001, level: 91, rank: 1 });
-        assert_eq!(peak, Peak { time_ms: 1_008, freq: 2_002, level: 92, rank: 1 });
+        assert_eq!(peak, Peak { time_ms: 1_008, freq: 2_000, level: 92, rank: 1 });
         let highest = Peak { time_ms: u32::MAX, freq: u16::MAX, level: u8::MAX, rank: u8::MAX };
         assert_eq!(coarse(coarse(highest)), coarse(highest));
     }

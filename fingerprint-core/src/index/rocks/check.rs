@@ -105,6 +105,8 @@ pub(super) fn open(
     let mut options = options::database();
     options.set_max_open_files(OPEN_FILES_MAX);
     let log_fault = match recovery_mode(path, acknowledged.claim()) {
+        // A part may be missing then, which the repair brings back.
+        _ if repair::is_pending(path) => None,
         Ok(mode) => {
             options.set_wal_recovery_mode(mode);
             None
@@ -129,7 +131,8 @@ pub(super) fn open(
     let db = opened.map_err(|error| format::open_error(path, error))?;
     let mut inner = Inner::new(db, path, params, Limits::default());
     if access == Access::Repair {
-        inner.take_over(acknowledged)?;
+        // If that number cannot be read, numbers go on behind the last that is claimed.
+        let _ = inner.take_over(acknowledged);
     } else {
         // Held, so that nobody writes meanwhile; what it claims stays.
         inner.acknowledged = Some(acknowledged);

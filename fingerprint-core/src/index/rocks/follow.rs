@@ -118,7 +118,7 @@ impl RocksIndex {
         check_format(path)?;
         let (lens, blocks) = (Arc::new(BucketLens::new()), Arc::new(read::new_cache()));
         let shared = (Arc::clone(&lens), Arc::clone(&blocks));
-        let first = Arc::new(open(path, scratch, params, shared)?);
+        let first = Arc::new(open_between_changes(path, scratch, params, &shared)?);
         let progress = Progress {
             spare: Some(Arc::clone(&first)),
             shown: None,
@@ -136,6 +136,25 @@ impl RocksIndex {
         };
         follower.catch_up()?;
         Ok(follower)
+    }
+}
+
+/// [`open`], again if files are deleted by the writer meanwhile.
+fn open_between_changes(
+    path: &Path,
+    scratch: &Path,
+    params: &Params,
+    (lens, blocks): &(Arc<BucketLens>, Arc<BlockCache>),
+) -> Result<Inner, IndexError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match open(path, scratch, params, (Arc::clone(lens), Arc::clone(blocks))) {
+            Err(IndexError::Storage { .. } | IndexError::Corrupt { .. }) if attempt < ATTEMPTS => {
+                thread::sleep(PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -224,7 +243,11 @@ impl FollowerIndex {
                     });
                 }
                 // Files may have been deleted under an instance that is being opened.
-                Err(IndexError::Storage { .. }) if attempt < ATTEMPTS => instance = None,
+                Err(IndexError::Storage { .. } | IndexError::Corrupt { .. })
+                    if attempt < ATTEMPTS =>
+                {
+                    instance = None;
+                }
                 Err(error) => return Err(error),
                 Ok(None) => {}
             }

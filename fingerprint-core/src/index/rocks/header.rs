@@ -25,8 +25,9 @@ impl Inner {
 
     /// Becomes the one that may write, and goes on with the number of the last change that is there.
     pub(super) fn take_over(&mut self, acknowledged: Acknowledged) -> Result<(), IndexError> {
-        acknowledged.begin(self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes));
-        self.acknowledged = Some(acknowledged);
+        let change = self.get_meta(CHANGE);
+        let acknowledged = self.acknowledged.insert(acknowledged);
+        acknowledged.begin(change?.map_or(0, u64::from_be_bytes));
         Ok(())
     }
 
