@@ -70,7 +70,7 @@ use failure::{corrupt, io_failure, storage};
 use header::{check_format, holds_other_files, is_index, open_error};
 use lens::BucketLens;
 use read::BlockCache;
-use recovery::recovery_mode;
+use recovery::{check_logs, recovery_mode};
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, FlushOptions, IteratorMode,
     WriteBatch, WriteOptions,
@@ -199,6 +199,7 @@ impl RocksIndex {
         let acknowledged = Acknowledged::take(path)?;
         let mut options = options::database();
         if is_index {
+            check_logs(path)?;
             check_format(path)?;
             options.set_wal_recovery_mode(recovery_mode(path, acknowledged.claim())?);
         }
