@@ -32,6 +32,7 @@ const ENDLESS_KINDS: [u8; 6] = [5, 6, 7, 8, 11, 131];
 ///
 /// [`IndexError::Corrupt`] with file and place.
 pub(super) fn check_logs(path: &Path) -> Result<(), IndexError> {
+    check_current(path)?;
     let entries = path.read_dir().map_err(io_failure("list the files of the index"))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -102,6 +103,17 @@ fn last_change(path: &Path, mode: DBRecoveryMode) -> Result<u64, IndexError> {
     }
     let change = get(CHANGE)?.map(|bytes| header_field(CHANGE, &bytes)).transpose()?;
     Ok(change.map_or(0, u64::from_be_bytes))
+}
+
+/// Refuses a CURRENT that names a MANIFEST that is not there.
+fn check_current(path: &Path) -> Result<(), IndexError> {
+    // What cannot be read is for RocksDB to tell.
+    let Ok(current) = fs::read_to_string(path.join("CURRENT")) else { return Ok(()) };
+    let name = current.trim_end();
+    if name.starts_with("MANIFEST-") && !path.join(name).exists() {
+        return Err(corrupt(format!("files are damaged: CURRENT names {name}, which is missing")));
+    }
+    Ok(())
 }
 
 /// Refuses a MANIFEST that ends, or seems to end, before the place that it had reached.
