@@ -64,7 +64,7 @@ use header::{check_format, holds_other_files, is_index, open_error};
 use lens::BucketLens;
 use read::BlockCache;
 use records::{content_key, parse_record};
-use recovery::recovery_mode;
+use recovery::{check_logs, recovery_mode};
 pub use reindex::{ReindexEvent, Reindexed, reindex};
 pub use repair::RepairReport;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
@@ -205,6 +205,7 @@ impl RocksIndex {
         let acknowledged = Acknowledged::take(path)?;
         let mut options = options::database();
         if is_index {
+            check_logs(path)?;
             check_format(path)?;
             if repair::is_pending(path) {
                 return Err(corrupt("a repair of it was interrupted"));

@@ -34,7 +34,7 @@ pub(super) use rows::Rows;
 use tracks::Known;
 
 use super::acknowledged::Acknowledged;
-use super::recovery::recovery_mode;
+use super::recovery::{check_logs, recovery_mode};
 use super::segments::Segment;
 use super::{Inner, Limits, RocksIndex, header as format, options, repair};
 use crate::index::{IndexError, TrackRecord};
@@ -100,6 +100,8 @@ pub(super) fn open(
     if !path.join("CURRENT").exists() {
         return Err(IndexError::Missing { path: path.to_owned() });
     }
+    // With what it refuses RocksDB would not come to an end.
+    check_logs(path)?;
     format::check_format(path)?;
     let acknowledged = Acknowledged::take(path)?;
     let mut options = options::database();

@@ -6,7 +6,8 @@
 //! The number of the last change that can be read tells them apart: if what was acknowledged is there,
 //! the rest is a change that was under way.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use rocksdb::{DB, DBRecoveryMode};
@@ -20,6 +21,32 @@ use crate::index::IndexError;
 const LOG_BLOCK_BYTES: usize = 32 << 10;
 /// … which hold records with a header of checksum (4 bytes), length (2, little-endian) and kind (1).
 const LOG_HEADER_BYTES: usize = 7;
+/// Kinds of records in logs that are written over, which ours never are. Met behind another record,
+/// they make RocksDB 11 read the same place for ever.
+const ENDLESS_KINDS: [u8; 6] = [5, 6, 7, 8, 11, 131];
+
+/// Refuses logs over which RocksDB would not get: opening the index would never end. Before
+/// anything else reads them.
+///
+/// # Errors
+///
+/// [`IndexError::Corrupt`] with file and place.
+pub(super) fn check_logs(path: &Path) -> Result<(), IndexError> {
+    check_current(path)?;
+    let entries = path.read_dir().map_err(io_failure("list the files of the index"))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.ends_with(".log") && !name.starts_with("MANIFEST-") {
+            continue;
+        }
+        // What cannot be read is for RocksDB to tell.
+        if let Ok(Some(at)) = File::open(entry.path()).and_then(endless_record) {
+            return Err(corrupt(format!("its log is damaged: {name} at byte {at}")));
+        }
+    }
+    Ok(())
+}
 
 /// How the log must be read for the index in `path` to have everything that `claim` says.
 ///
@@ -78,6 +105,17 @@ fn last_change(path: &Path, mode: DBRecoveryMode) -> Result<u64, IndexError> {
     Ok(change.map_or(0, u64::from_be_bytes))
 }
 
+/// Refuses a CURRENT that names a MANIFEST that is not there.
+fn check_current(path: &Path) -> Result<(), IndexError> {
+    // What cannot be read is for RocksDB to tell.
+    let Ok(current) = fs::read_to_string(path.join("CURRENT")) else { return Ok(()) };
+    let name = current.trim_end();
+    if name.starts_with("MANIFEST-") && !path.join(name).exists() {
+        return Err(corrupt(format!("files are damaged: CURRENT names {name}, which is missing")));
+    }
+    Ok(())
+}
+
 /// Refuses a MANIFEST that ends, or seems to end, before the place that it had reached.
 fn check_manifest(path: &Path, claim: Claim) -> Result<(), IndexError> {
     let current = manifest_of(path);
@@ -126,6 +164,27 @@ fn end_of_records(log: &[u8]) -> usize {
     }
 }
 
+/// The place of a record in a log over which RocksDB would not get.
+fn endless_record(mut log: impl Read) -> io::Result<Option<u64>> {
+    let mut block = Vec::with_capacity(LOG_BLOCK_BYTES);
+    let mut block_start = 0;
+    loop {
+        block.clear();
+        log.by_ref().take(LOG_BLOCK_BYTES as u64).read_to_end(&mut block)?;
+        let mut at = 0;
+        while let Some(header) = block.get(at..at + LOG_HEADER_BYTES) {
+            if ENDLESS_KINDS.contains(&header[6]) {
+                return Ok(Some(block_start + at as u64));
+            }
+            at += LOG_HEADER_BYTES + usize::from(u16::from_le_bytes([header[4], header[5]]));
+        }
+        if block.len() < LOG_BLOCK_BYTES {
+            return Ok(None);
+        }
+        block_start += block.len() as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +208,21 @@ mod tests {
         // What a file system has reserved.
         let zeros = [record(3), vec![0; 100]].concat();
         assert_eq!(end_of_records(&zeros), 10);
+    }
+
+    #[test]
+    fn records_that_rocksdb_would_read_for_ever_are_found() {
+        let full = u16::try_from(LOG_BLOCK_BYTES - 2 * LOG_HEADER_BYTES - 4).unwrap();
+        let mut log = [record(0), record(full), vec![0; 4], record(8), record(3)].concat();
+        let found = |log: &[u8]| endless_record(log).unwrap();
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&log), None);
+        let last = log.len() - record(3).len();
+        log[last + 6] ^= 4;
+        assert_eq!(found(&log), Some(last as u64));
+        // What lies behind a length that leads out of the block is not read either.
+        log[LOG_BLOCK_BYTES + 5] = 0xff;
+        assert_eq!(found(&log), None);
     }
 
     #[test]

@@ -183,6 +183,21 @@ fn a_torn_change_at_the_end_of_the_log_is_no_damage() {
     }
 }
 
+/// One bit in the kind of a record makes RocksDB read that record for ever.
+#[test]
+fn a_flipped_kind_of_a_record_does_not_hang() {
+    let (sound, _) = killed_index();
+    let log = log_of(sound.path());
+    let copy = copy_of(sound.path());
+    let mut bytes = fs::read(copy.path().join(&log)).unwrap();
+    // Behind the first record: a header of 7 bytes, of which 4 and 5 are the length.
+    let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+    bytes[second + 6] ^= 4;
+    fs::write(copy.path().join(&log), bytes).unwrap();
+    let error = RocksIndex::open(copy.path(), &Params::default()).unwrap_err().to_string();
+    assert!(error.contains(&format!("{} at byte {second}", log.to_string_lossy())), "{error}");
+}
+
 /// The name of RocksDB's log.
 fn log_of(folder: &Path) -> std::ffi::OsString {
     let mut names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
