@@ -201,6 +201,10 @@ impl RocksIndex {
         if !is_index && holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
+        // In a folder of another format nothing is left.
+        if is_index && !path.join(acknowledged::FILE).exists() {
+            check_format(path)?;
+        }
         fs::create_dir_all(path).map_err(io_failure("make the folder of the index"))?;
         let acknowledged = Acknowledged::take(path)?;
         let mut options = options::database();
