@@ -45,7 +45,7 @@ pub const KEY_BASE_HZ: f64 = 130.0;
 /// ratio may keep one width.
 pub const KEY_ZONE_HEIGHT: i32 = 350_000;
 
-/// Height of a cell of the anchor's frequency, in millionths of ln f: a tenth of a bin at 3 kHz.
+/// Height of a cell of the anchor's frequency, in millionths of ln f: a tenth of a bin at 300 Hz, a bin at 3 kHz.
 pub const KEY_CELL_HEIGHT: i32 = 1_250;
 
 /// Width of a cell of the frequency ratio, in bins at the zone's centre.

@@ -1,34 +1,29 @@
 //! `earmark compact`: one segment instead of many, without the postings of removed tracks.
 
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fingerprint_core::index::{Index, IndexStats, RocksIndex};
 use fingerprint_core::params::Params;
 
 use crate::args::CompactArgs;
 use crate::contract::to_milli;
-use crate::folder::explain;
+use crate::folder::{self, explain};
 use crate::report::compact::{CompactRow, print};
 
 /// Runs the command and gives its exit code.
 pub(crate) fn run(args: &CompactArgs) -> Result<u8> {
     let dir = args.folder.resolve()?;
-    let measure =
-        || folder_bytes(&dir).with_context(|| format!("{} cannot be measured", dir.display()));
     let started = Instant::now();
     let index = RocksIndex::open(&dir, &Params::default()).map_err(|e| explain(e, &dir))?;
-    let (before, bytes_before) = (index.stats()?, measure()?);
+    let (before, bytes_before) = (index.stats()?, folder::bytes(&dir)?);
     index.compact()?;
     let after = index.stats()?;
     // Files that were read until now are deleted when the index is closed.
     drop(index);
     let row = CompactRow {
         bytes_before,
-        bytes_after: measure()?,
+        bytes_after: folder::bytes(&dir)?,
         purged_posting_count: before
             .purgeable_posting_count
             .saturating_sub(after.purgeable_posting_count),
@@ -43,20 +38,4 @@ pub(crate) fn run(args: &CompactArgs) -> Result<u8> {
 
 fn segment_count(stats: &IndexStats) -> u64 {
     stats.segments_by_size.iter().map(|class| class.segment_count).sum()
-}
-
-/// Length of all files of a folder together.
-fn folder_bytes(dir: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = match entry.metadata() {
-            Ok(metadata) => metadata,
-            // Deleted meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        sum += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
-    }
-    Ok(sum)
 }

@@ -1,8 +1,10 @@
 //! Commands that need the folder of an index for themselves, which a server cannot do for them.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::{Error, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use fingerprint_core::index::IndexError;
 
 /// What to do about an index that could not be opened.
@@ -18,6 +20,35 @@ pub(crate) fn explain(error: IndexError, dir: &Path) -> Error {
         )),
         error => error.into(),
     }
+}
+
+/// Bytes of all files of an index, without the words that RocksDB logs and the settings that it notes.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub(crate) fn bytes(dir: &Path) -> Result<u64> {
+    let context = || format!("folder {} cannot be measured", dir.display());
+    let mut sum = 0;
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // Deleted meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(context),
+        };
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        sum += if metadata.is_dir() {
+            bytes(&entry.path())?
+        } else if name.starts_with("LOG") || name.starts_with("OPTIONS-") {
+            0
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use fingerprint_core::params::Params;
 
 use crate::args::ReindexArgs;
 use crate::contract::to_milli;
+use crate::folder;
 use crate::ingest::journal_beside;
 use crate::interrupt::{self, Stop};
 use crate::report;
@@ -45,8 +45,8 @@ pub(crate) fn run(args: &ReindexArgs) -> Result<u8> {
         damaged: result.damaged_count,
         audio_s: to_milli(result.duration_s),
         elapsed_s: to_milli(started.elapsed().as_secs_f64()),
-        old_bytes: folder_bytes(&args.old)?,
-        new_bytes: folder_bytes(&args.new)?,
+        old_bytes: folder::bytes(&args.old)?,
+        new_bytes: folder::bytes(&args.new)?,
         complete: result.is_complete,
     };
     printed::print(&row, args.format)?;
@@ -97,19 +97,4 @@ fn keep_journal(args: &ReindexArgs) -> Result<()> {
     fs::copy(&old, &part)
         .and_then(|_| fs::rename(&part, &new))
         .with_context(|| format!("journal {} cannot be copied", old.display()))
-}
-
-/// Bytes of an index, without the words that RocksDB logs and the settings that it notes.
-fn folder_bytes(folder: &Path) -> Result<u64> {
-    let context = || format!("folder {} cannot be read", folder.display());
-    let is_counted = |name: &str| !name.starts_with("LOG") && !name.starts_with("OPTIONS-");
-    let mut bytes = 0_u64;
-    for entry in fs::read_dir(folder).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let metadata = entry.metadata().with_context(context)?;
-        if metadata.is_file() && is_counted(&entry.file_name().to_string_lossy()) {
-            bytes += metadata.len();
-        }
-    }
-    Ok(bytes)
 }

@@ -11,7 +11,6 @@ pub(crate) mod matches;
 pub(crate) mod progress;
 pub(crate) mod reindex;
 pub(crate) mod stats;
-pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod tracks;
 

@@ -60,11 +60,11 @@ use change::Pending;
 pub use check::{CheckProgress, CheckReport, Fault, LostTrack, OnCheckProgress};
 use failure::{corrupt, io_failure, storage};
 pub use follow::FollowerIndex;
-use header::{check_format, holds_other_files, is_index, open_error};
+use header::{holds_other_files, is_index, open_error};
 use lens::BucketLens;
 use read::BlockCache;
 use records::{content_key, parse_record};
-use recovery::{check_logs, recovery_mode};
+use recovery::recovery_mode;
 pub use reindex::{ReindexEvent, Reindexed, reindex};
 pub use repair::RepairReport;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
@@ -201,16 +201,10 @@ impl RocksIndex {
         if !is_index && holds_other_files(path) {
             return Err(IndexError::NotAnIndex { path: path.to_owned() });
         }
-        // In a folder of another format nothing is left.
-        if is_index && !path.join(acknowledged::FILE).exists() {
-            check_format(path)?;
-        }
         fs::create_dir_all(path).map_err(io_failure("make the folder of the index"))?;
-        let acknowledged = Acknowledged::take(path)?;
+        let acknowledged = if is_index { header::take(path)? } else { Acknowledged::take(path)? };
         let mut options = options::database();
         if is_index {
-            check_logs(path)?;
-            check_format(path)?;
             if repair::is_pending(path) {
                 return Err(corrupt("a repair of it was interrupted"));
             }

@@ -7,9 +7,11 @@
 //! A window is searched for unchanged recordings first. If none of them explains it beyond doubt,
 //! a pass for each [`Family`] of changes follows: other speed, tempo or pitch.
 
+mod cells;
 mod evidence;
 mod fit;
 mod gain;
+mod hits;
 mod joining;
 mod mapping;
 mod odds;

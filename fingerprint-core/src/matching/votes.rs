@@ -17,43 +17,24 @@
 //! Offset histogram: A. Wang, ISMIR 2003, section 2.3. The weight is ours (measured: +0.6 points
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
-use std::ops::ControlFlow;
-use std::sync::LazyLock;
-
+use super::cells::CellCounts;
+use super::hits::{Change, Hits, Steps, diagonal_of, for_each_change, read_hits, vote_bin};
 use super::mapping::Mapping;
-use super::plan::{Probe, Reads, plan_reads};
-use crate::hash::{self, Family, REACH, Tolerance};
+use super::plan::Probe;
+use crate::hash::Family;
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::TrackId;
 
-/// Step between rungs in a change of pitch or speed, in millionths of its logarithm.
-const RUNG: i32 = 10_000;
-/// The same for tempo, of which a vote says less.
-const TEMPO_RUNG: i32 = 20_000;
-/// Most postings of a pass, which bounds its memory to 48 MiB for them and 36 to count votes.
-const HITS_MAX: usize = 1 << 22;
 /// Postings from which on lonely votes are left out: fewer are sorted in a millisecond.
 const LONELY_FROM: usize = 1 << 14;
-/// Diagonals in a coarse cell: a second.
-const CELL_BINS: u64 = 8;
 /// Rungs in a coarse cell.
 const CELL_RUNGS: i32 = 4;
 /// Most candidates of one track.
 const OF_TRACK_MAX: usize = 3;
-/// Added to diagonals, which are negative where a query begins before the first track does.
-const DIAGONAL_BIAS: i64 = 1 << 30;
-/// Bits of a biased diagonal in [`Vote::bin`].
-const DIAGONAL_BITS: u32 = 40;
 /// Buckets of a range, at most.
 const DT_COUNT: usize = 128;
-/// Added to rungs to keep them positive.
-const RUNG_BIAS: i32 = 64;
-
-const _: () = assert!(REACH / RUNG + 4 < RUNG_BIAS);
-const _: () = assert!(TEMPO_RUNG % RUNG == 0);
-
 /// A track and an alignment worth verifying.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
@@ -87,17 +68,6 @@ struct Peaked {
     /// Where the posting of the heaviest vote lies: inside the track, wherever that begins or ends
     /// in the query.
     position: u32,
-}
-
-fn vote_bin(rung: i32, diagonal: i64) -> u64 {
-    let rung = u64::try_from(rung + RUNG_BIAS).unwrap_or(0);
-    let diagonal = u64::try_from(diagonal + DIAGONAL_BIAS).unwrap_or(0);
-    rung << DIAGONAL_BITS | diagonal
-}
-
-fn diagonal_of(bin: u64) -> i64 {
-    let biased = bin & ((1 << DIAGONAL_BITS) - 1);
-    i64::try_from(biased).expect("a diagonal has 40 bits") - DIAGONAL_BIAS
 }
 
 /// Looks up all landmarks of `peaks` and returns the best `candidates_max` candidates, best
@@ -146,157 +116,6 @@ pub(super) fn find_candidates(
         }
     }
     Ok(candidates)
-}
-
-/// The postings that a pass has read. A quarter of the memory of their votes, most of which would be
-/// made in vain.
-#[derive(Debug, Default)]
-struct Hits {
-    postings: Vec<Posting>,
-    runs: Vec<Run>,
-}
-
-/// The postings of one range.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    probe: Probe,
-    /// Place behind the last in [`Hits::postings`].
-    end: usize,
-}
-
-fn read_hits(
-    index: &dyn Index,
-    timeline: &Timeline,
-    peaks: &[Peak],
-    family: Family,
-    params: &Params,
-) -> Result<Hits, IndexError> {
-    let Reads { ranges, probes, postings } = plan_reads(index, timeline, peaks, family, params);
-    let mut hits = Hits::default();
-    // Growing would copy all of them several times.
-    hits.postings.reserve(postings.min(HITS_MAX));
-    hits.runs.reserve(ranges.len());
-    index.read_postings(&ranges, &mut |i, postings| {
-        hits.postings.extend_from_slice(postings);
-        let end = hits.postings.len();
-        hits.runs.push(Run { probe: probes[i], end });
-        if end < HITS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(hits)
-}
-
-impl Hits {
-    /// Calls `visit` with each range and its postings.
-    fn for_each_run<'a>(&'a self, mut visit: impl FnMut(&Probe, &'a [Posting])) {
-        let mut start = 0;
-        for Run { probe, end } in &self.runs {
-            visit(probe, &self.postings[start..*end]);
-            start = *end;
-        }
-    }
-}
-
-/// The change of speed or pitch that a posting speaks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Change {
-    /// Its logarithm, in millionths.
-    ln: i32,
-    /// The rungs on which the posting votes, both ends included.
-    rungs: [i32; 2],
-}
-
-/// What the postings of one bucket have in common.
-enum BucketChange {
-    /// The bucket says all that is known.
-    Same(Change),
-    /// The anchor says it.
-    ByAnchor {
-        /// Of the query.
-        ln_anchor: i32,
-        /// Least and greatest change that is meant.
-        meant: [i32; 2],
-    },
-}
-
-impl BucketChange {
-    fn new(bucket: u32, probe: &Probe, family: Family) -> Self {
-        let tolerance = Tolerance::of(family);
-        match family {
-            Family::Unchanged => Self::Same(Change { ln: 0, rungs: [0, 0] }),
-            Family::Tempo => {
-                let [low, high] = hash::ln_tempos(bucket, probe.dt_ms, &tolerance);
-                let nearest = |ln: i32| (ln + TEMPO_RUNG / 2).div_euclid(TEMPO_RUNG);
-                let rungs = [nearest(low), nearest(high)];
-                Self::Same(Change { ln: low.midpoint(high), rungs })
-            }
-            Family::Pitch | Family::Speed => Self::ByAnchor {
-                ln_anchor: hash::ln_freq(probe.anchor_freq),
-                meant: if family == Family::Speed {
-                    hash::ln_speeds(bucket, probe.dt_ms, &tolerance)
-                } else {
-                    [i32::MIN, i32::MAX]
-                },
-            },
-        }
-    }
-
-    /// `None` if the posting is not meant.
-    #[inline]
-    fn of(&self, posting: &Posting) -> Option<Change> {
-        match self {
-            Self::Same(change) => Some(*change),
-            Self::ByAnchor { ln_anchor, meant: [low, high] } => {
-                let ln = ln_anchor - hash::ln_anchor(posting.key);
-                let below = ln.div_euclid(RUNG);
-                (*low..=*high).contains(&ln).then_some(Change { ln, rungs: [below, below + 1] })
-            }
-        }
-    }
-}
-
-/// Calls `visit` with each posting of a run and the change that it speaks for, `None` if that is not
-/// meant.
-#[inline]
-fn for_each_change(
-    probe: &Probe,
-    run: &[Posting],
-    family: Family,
-    mut visit: impl FnMut(&Posting, Option<Change>),
-) {
-    // In one segment, postings of one bucket lie side by side.
-    for postings in run.chunk_by(|a, b| a.key.bucket == b.key.bucket) {
-        let change = BucketChange::new(postings[0].key.bucket, probe, family);
-        postings.iter().for_each(|posting| visit(posting, change.of(posting)));
-    }
-}
-
-/// From a posting's place to its diagonal: steps of the timeline from the middle of the query to the
-/// posting's anchor, at one rung after the other.
-struct Steps {
-    family: Family,
-    from_middle_ms: f64,
-    /// Neighbouring postings are mostly of one rung.
-    last: (i32, i64),
-}
-
-impl Steps {
-    fn new(probe: &Probe, middle_ms: u32, family: Family) -> Self {
-        let from_middle_ms = f64::from(probe.anchor_ms) - f64::from(middle_ms);
-        Self { family, from_middle_ms, last: (0, steps_from_middle(family, 0, from_middle_ms)) }
-    }
-
-    #[inline]
-    fn at(&mut self, rung: i32) -> i64 {
-        if rung != self.last.0 {
-            self.last = (rung, steps_from_middle(self.family, rung, self.from_middle_ms));
-        }
-        self.last.1
-    }
-
-    #[inline]
-    fn bin(&mut self, posting: &Posting, rung: i32) -> u64 {
-        vote_bin(rung, i64::from(posting.position) - self.at(rung))
-    }
 }
 
 /// Appends the votes of those postings of a run that `is_wanted`, which is asked for each in turn.
@@ -381,7 +200,7 @@ fn supported_votes(hits: &Hits, middle_ms: u32, family: Family) -> Vec<Vote> {
 const NOT_MEANT: u64 = u64::MAX;
 
 /// One bin of each posting, with [`CELL_RUNGS`] rungs in one, and how many there are in each cell of
-/// [`CELL_BINS`].
+/// [`CellCounts`].
 fn count_cells(hits: &Hits, middle_ms: u32, family: Family) -> (Vec<u64>, CellCounts) {
     let mut bins = Vec::with_capacity(hits.postings.len());
     let mut counts = CellCounts::new(2 * hits.postings.len());
@@ -406,84 +225,6 @@ fn count_cells(hits: &Hits, middle_ms: u32, family: Family) -> (Vec<u64>, CellCo
         meant.for_each(|bin| counts.count(*bin));
     });
     (bins, counts)
-}
-
-/// Steps of the timeline from the middle of the query to a moment of it, rounded down: the track
-/// advances by `speed` milliseconds in one of the query.
-fn steps_from_middle(family: Family, rung: i32, from_middle_ms: f64) -> i64 {
-    static SPEEDS: LazyLock<Vec<f64>> = LazyLock::new(|| {
-        let ln_speed = |rung: i32| f64::from((rung - RUNG_BIAS) * RUNG) / 1e6;
-        (0..=2 * RUNG_BIAS).map(|rung| ln_speed(rung).exp()).collect()
-    });
-    // In steps of RUNG.
-    let rung = match family {
-        Family::Unchanged | Family::Pitch => 0,
-        Family::Speed => rung,
-        Family::Tempo => rung * (TEMPO_RUNG / RUNG),
-    };
-    let speed = usize::try_from(rung + RUNG_BIAS).ok().and_then(|place| SPEEDS.get(place));
-    let ms = from_middle_ms * speed.copied().unwrap_or(1.0);
-    #[expect(clippy::cast_possible_truncation, reason = "windows last seconds")]
-    let whole_ms = ms as i64;
-    // Rounded down by hand: the function for it is a call on processors of the common baseline.
-    (whole_ms - i64::from(whole_ms as f64 > ms)).div_euclid(i64::from(POSITION_MS))
-}
-
-/// Votes in cells of [`CELL_BINS`] neighbouring bins, up to three in each: two bits a cell, so that all
-/// of them fit into the processor's cache. Cells may collide.
-struct CellCounts {
-    /// Four cells a byte.
-    bytes: Vec<u8>,
-    /// Bits of a hash that are not used.
-    shift: u32,
-}
-
-impl CellCounts {
-    /// With this many cells, or up to twice as many.
-    fn new(cell_count: usize) -> Self {
-        let cells = cell_count.next_power_of_two().max(8);
-        Self { bytes: vec![0; cells / 4], shift: u64::BITS - cells.trailing_zeros() }
-    }
-
-    /// Byte of a cell, and the place of its bits there.
-    #[inline]
-    fn place(&self, cell: u64) -> (usize, u32) {
-        // Fibonacci hashing: the multiplier is 2⁶⁴ over the golden ratio.
-        let hash = cell.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
-        let place = (hash / 4) as usize;
-        (place, 2 * (hash % 4) as u32)
-    }
-
-    #[inline]
-    fn count(&mut self, bin: u64) {
-        let (place, shift) = self.place(bin / CELL_BINS);
-        let byte = &mut self.bytes[place];
-        if *byte >> shift & 3 < 3 {
-            *byte += 1 << shift;
-        }
-    }
-
-    #[inline]
-    fn of(&self, cell: u64) -> u8 {
-        let (place, shift) = self.place(cell);
-        self.bytes[place] >> shift & 3
-    }
-
-    /// True if two others may lie in the cell of a bin, or in the next one if the bin is beside it: true
-    /// votes of two neighbouring bins may lie in two cells.
-    #[inline]
-    fn supports(&self, bin: u64) -> bool {
-        const SUPPORT_MIN: u8 = 3;
-        let (cell, place) = (bin / CELL_BINS, bin % CELL_BINS);
-        let own = self.of(cell);
-        let nearer = match place {
-            _ if own >= SUPPORT_MIN => return true,
-            0 => cell - 1,
-            place if place == CELL_BINS - 1 => cell + 1,
-            _ => return false,
-        };
-        own + self.of(nearer) >= SUPPORT_MIN
-    }
 }
 
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
@@ -529,6 +270,8 @@ fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash;
+    use crate::matching::hits::{RUNG, Run};
 
     fn vote(rung: i32, diagonal: i64, weight: f32) -> Vote {
         let bin = vote_bin(rung, diagonal);

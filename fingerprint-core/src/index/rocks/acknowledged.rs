@@ -132,6 +132,12 @@ impl State {
     }
 }
 
+/// What was acknowledged of the index in `folder`, whoever has it open.
+pub(super) fn claim_of(folder: &Path) -> Claim {
+    let file = File::open(folder.join(FILE));
+    file.ok().and_then(|file| read(&file)).map_or_else(Claim::default, |(claim, _)| claim)
+}
+
 /// The MANIFEST that is in use and its length; none if that cannot be found out.
 pub(super) fn manifest_of(folder: &Path) -> Claim {
     let found = || {

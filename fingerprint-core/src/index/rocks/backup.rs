@@ -39,7 +39,6 @@
 //!
 //! RocksDB wiki, "How to backup RocksDB".
 
-mod crc32c;
 mod error;
 mod folder;
 mod restore;

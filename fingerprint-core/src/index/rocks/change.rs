@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use rocksdb::WriteBatch;
 
-use super::records::content_key;
-use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS};
+use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
 use crate::index::buffer::Buffer;
 use crate::index::write::{self, Entry, Recording};
 use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};

@@ -33,8 +33,7 @@ use rows::Damage;
 pub(super) use rows::Rows;
 use tracks::Known;
 
-use super::acknowledged::Acknowledged;
-use super::recovery::{check_logs, recovery_mode};
+use super::recovery::recovery_mode;
 use super::segments::Segment;
 use super::{Inner, Limits, RocksIndex, header as format, options, repair};
 use crate::index::{IndexError, TrackRecord};
@@ -67,8 +66,8 @@ impl RocksIndex {
     ///
     /// # Errors
     ///
-    /// Those of [`RocksIndex::open`] if the folder cannot be read or was written by another release; but
-    /// not [`IndexError::Corrupt`].
+    /// Those of [`RocksIndex::open`] if the folder cannot be read or was written by another release;
+    /// [`IndexError::Corrupt`] only if RocksDB cannot open it at all.
     pub fn check(
         path: &Path,
         params: &Params,
@@ -78,6 +77,9 @@ impl RocksIndex {
             let faults = vec![Fault::Interrupted];
             return Ok(CheckReport { faults, ..CheckReport::default() });
         }
+        if format::is_index(path)? && format::is_blank(path)? {
+            return Ok(CheckReport::default());
+        }
         let (inner, log_fault) = open(path, params, Access::Read)?;
         Ok(run(&inner, log_fault, on_progress)?.report)
     }
@@ -86,6 +88,7 @@ impl RocksIndex {
 /// What the caller is going to do with the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
+    /// Nothing is written.
     Read,
     /// Changes that come behind a damaged place of the log are kept, those in it are lost.
     Repair,
@@ -97,38 +100,27 @@ pub(super) fn open(
     params: &Params,
     access: Access,
 ) -> Result<(Inner, Option<Fault>), IndexError> {
-    if !path.join("CURRENT").exists() {
+    if !format::is_index(path)? {
         return Err(IndexError::Missing { path: path.to_owned() });
     }
-    // With what it refuses RocksDB would not come to an end.
-    check_logs(path)?;
-    format::check_format(path)?;
-    let acknowledged = Acknowledged::take(path)?;
+    let acknowledged = format::take(path)?;
     let mut options = options::database();
     options.set_max_open_files(OPEN_FILES_MAX);
-    let log_fault = match recovery_mode(path, acknowledged.claim()) {
+    let (mode, log_fault) = match recovery_mode(path, acknowledged.claim()) {
         // A part may be missing then, which the repair brings back.
-        _ if repair::is_pending(path) => None,
-        Ok(mode) => {
-            options.set_wal_recovery_mode(mode);
-            None
+        _ if repair::is_pending(path) => (DBRecoveryMode::PointInTime, None),
+        Ok(mode) => (mode, None),
+        Err(IndexError::Corrupt { what }) => (access.past_damage(), Some(Fault::Log { what })),
+        Err(IndexError::Storage { source, .. }) => {
+            (access.past_damage(), Some(Fault::Log { what: source.to_string() }))
         }
-        Err(IndexError::Corrupt { what }) => Some(Fault::Log { what }),
-        Err(IndexError::Storage { source, .. }) => Some(Fault::Log { what: source.to_string() }),
         Err(error) => return Err(error),
     };
+    options.set_wal_recovery_mode(mode);
     let families = options::families(true);
-    let opened = match (&log_fault, access) {
-        (None, _) => DB::open_cf_descriptors(&options, path, families),
-        (Some(_), Access::Repair) => {
-            options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
-            DB::open_cf_descriptors(&options, path, families)
-        }
-        (Some(_), Access::Read) => {
-            // Opened for writing, what is behind the damage would be deleted.
-            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-            DB::open_cf_descriptors_read_only(&options, path, families, false)
-        }
+    let opened = match access {
+        Access::Read => DB::open_cf_descriptors_read_only(&options, path, families, false),
+        Access::Repair => DB::open_cf_descriptors(&options, path, families),
     };
     let db = opened.map_err(|error| format::open_error(path, error))?;
     let mut inner = Inner::new(db, path, params, Limits::default());
@@ -140,6 +132,16 @@ pub(super) fn open(
         inner.acknowledged = Some(acknowledged);
     }
     Ok((inner, log_fault))
+}
+
+impl Access {
+    /// How a damaged log is read.
+    fn past_damage(self) -> DBRecoveryMode {
+        match self {
+            Self::Read => DBRecoveryMode::PointInTime,
+            Self::Repair => DBRecoveryMode::SkipAnyCorruptedRecord,
+        }
+    }
 }
 
 /// What a check found, with what is needed to mend it.

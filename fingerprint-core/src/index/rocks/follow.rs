@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use rocksdb::DB;
 
-use super::header::{check_format, open_error};
+use super::header::{check_files, open_error};
 use super::lens::BucketLens;
 use super::read::BlockCache;
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
@@ -115,7 +115,7 @@ impl RocksIndex {
         if !path.join("CURRENT").exists() {
             return Err(IndexError::Missing { path: path.to_owned() });
         }
-        check_format(path)?;
+        check_files(path)?;
         let (lens, blocks) = (Arc::new(BucketLens::new()), Arc::new(read::new_cache()));
         let shared = (Arc::clone(&lens), Arc::clone(&blocks));
         let first = Arc::new(open_between_changes(path, scratch, params, &shared)?);

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use rocksdb::{ColumnFamily, DB, ErrorKind, Options, WriteBatch};
 
 use super::acknowledged::Acknowledged;
+use super::recovery::check_logs;
 use super::{FORMAT_VERSION, Inner, META, PARTS, acknowledged, corrupt, filling, storage};
 use crate::index::IndexError;
 use crate::params::Params;
@@ -36,15 +37,22 @@ impl Inner {
     pub(super) fn check_meta(&mut self, filling: Option<&str>) -> Result<(), IndexError> {
         let Some(next) = self.check_header(filling)? else {
             let mut batch = WriteBatch::default();
-            batch.put_cf(self.family(META), "format", FORMAT_VERSION.to_be_bytes());
-            batch.put_cf(self.family(META), "params", self.params.digest().to_be_bytes());
-            batch.put_cf(self.family(META), VALUES, values_json(&self.params)?);
+            self.put_header(&mut batch)?;
             if let Some(from) = filling {
                 batch.put_cf(self.family(META), filling::KEY, from);
             }
             return self.commit(batch);
         };
         *self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Adds what an index says of itself to `batch`: format and parameters.
+    pub(super) fn put_header(&self, batch: &mut WriteBatch) -> Result<(), IndexError> {
+        let meta = self.family(META);
+        batch.put_cf(meta, "format", FORMAT_VERSION.to_be_bytes());
+        batch.put_cf(meta, "params", self.params.digest().to_be_bytes());
+        batch.put_cf(meta, VALUES, values_json(&self.params)?);
         Ok(())
     }
 
@@ -87,8 +95,47 @@ pub(super) fn is_index(path: &Path) -> Result<bool, IndexError> {
     Ok(false)
 }
 
+/// Takes an index of our format for this process, if its log can be read to an end. In a folder of
+/// another format nothing is left.
+///
+/// # Errors
+///
+/// [`IndexError::InUse`], [`IndexError::Corrupt`], or those of [`check_format`].
+pub(super) fn take(path: &Path) -> Result<Acknowledged, IndexError> {
+    if !path.join(acknowledged::FILE).exists() {
+        check_files(path)?;
+    }
+    // Before anything is read that another process may be writing.
+    let acknowledged = Acknowledged::take(path)?;
+    check_files(path)?;
+    Ok(acknowledged)
+}
+
+/// Refuses files over which RocksDB would not get, and an index of another format.
+pub(super) fn check_files(path: &Path) -> Result<(), IndexError> {
+    check_logs(path)?;
+    check_format(path)
+}
+
+/// True if a crash has ended the making of this index before anything was written into it.
+pub(super) fn is_blank(path: &Path) -> Result<bool, IndexError> {
+    check_logs(path)?;
+    let families = families(path)?;
+    let has = |part: &str| families.iter().any(|family| family == part);
+    if PARTS.iter().all(|part| has(part)) {
+        return Ok(false);
+    }
+    if !has(META) {
+        return Ok(true);
+    }
+    let db = DB::open_cf_for_read_only(&Options::default(), path, [META], false)
+        .map_err(|source| open_error(path, source))?;
+    let format = db.get_cf(family(&db, META)?, "format");
+    Ok(format.map_err(storage("read the index header"))?.is_none())
+}
+
 /// Refuses an index of another format, whose column families RocksDB could not open with ours.
-pub(super) fn check_format(path: &Path) -> Result<(), IndexError> {
+fn check_format(path: &Path) -> Result<(), IndexError> {
     let families = families(path)?;
     // None at all is what a crash has left of a creation.
     let Some(unknown) = families.iter().find(|family| !PARTS.contains(&family.as_str())) else {

@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DB, ErrorKind, IteratorMode, Options, ReadOptions};
+use rocksdb::{DB, DBRecoveryMode, ErrorKind, IteratorMode, Options, ReadOptions};
 
+use super::recovery::{check_logs, recovery_mode};
 use super::{
-    CONSTELLATIONS, FORMAT_VERSION, META, TRACKS, corrupt, filling, format1, header, open_error,
-    parse_record, storage,
+    CONSTELLATIONS, FORMAT_VERSION, META, SEGMENTS, TRACKS, acknowledged, corrupt, filling,
+    format1, header, open_error, parse_record, storage,
 };
 use crate::index::{IndexError, Metadata, TrackRecord, stored_peaks};
 use crate::params::{Params, Values};
@@ -63,11 +64,19 @@ impl OldIndex {
         if !path.join("CURRENT").exists() {
             return Err(IndexError::NothingToReindex { path: path.to_owned() });
         }
+        check_logs(path)?;
         let families = header::families(path)?;
         if !PARTS.iter().all(|part| families.iter().any(|family| family == part)) {
             return Err(IndexError::NothingToReindex { path: path.to_owned() });
         }
-        let db = DB::open_cf_for_read_only(&Options::default(), path, PARTS, false)
+        let mut options = Options::default();
+        options.set_wal_recovery_mode(if families.iter().any(|family| family == SEGMENTS) {
+            recovery_mode(path, acknowledged::claim_of(path))?
+        } else {
+            // Tells of damage too; what was acknowledged is not known of format 1.
+            DBRecoveryMode::TolerateCorruptedTailRecords
+        });
+        let db = DB::open_cf_for_read_only(&options, path, PARTS, false)
             .map_err(|source| open_error(path, source))?;
         let mut old = Self { db, path: path.to_owned(), format: Format::Present };
         let format =
@@ -156,7 +165,10 @@ impl OldIndex {
         options.set_readahead_size(READAHEAD_BYTES);
         let family = header::family(&self.db, TRACKS)?;
         let rows = self.db.iterator_cf_opt(family, options, IteratorMode::Start);
-        Ok(rows.map(|row| row.map_err(storage("list the tracks"))))
+        // Not as damage, which would be taken for that of one track: the list ends here.
+        let failed =
+            |source| IndexError::Storage { action: "list the tracks", source: Box::new(source) };
+        Ok(rows.map(move |row| row.map_err(failed)))
     }
 
     /// True if there is a track of this id.

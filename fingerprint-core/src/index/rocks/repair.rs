@@ -30,9 +30,7 @@ use serde::Serialize;
 
 use super::check::{self, Access, CheckProgress, CheckReport, Findings, Mending, OnCheckProgress};
 use super::segments::Segment;
-use super::{
-    CONTENT, FORMAT_VERSION, INCOMING, Inner, META, RocksIndex, SEGMENTS, content_key, lens,
-};
+use super::{CONTENT, INCOMING, Inner, META, RocksIndex, SEGMENTS, content_key, lens};
 use crate::hash::SLOT_COUNT;
 use crate::index::IndexError;
 use crate::index::buffer::Buffer;
@@ -101,10 +99,8 @@ impl Inner {
             self.put_record(record, &mut batch)?;
         }
         if mending.header {
-            let meta = self.family(META);
-            batch.put_cf(meta, "format", FORMAT_VERSION.to_be_bytes());
-            batch.put_cf(meta, "params", self.params.digest().to_be_bytes());
-            batch.put_cf(meta, "next", findings.end.to_be_bytes());
+            self.put_header(&mut batch)?;
+            batch.put_cf(self.family(META), "next", findings.end.to_be_bytes());
         }
         self.commit(batch)
     }

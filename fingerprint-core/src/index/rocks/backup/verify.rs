@@ -17,7 +17,7 @@ use super::super::segments::{Segment, block_key, damaged, end_of, no_peaks};
 use super::super::{BLOCKS, CONSTELLATIONS, Inner, Limits, Timeline, header, options, storage};
 use super::folder::{BackedUp, Folder};
 use super::snapshot::Scratch;
-use super::{BackupError, Contents, crc32c};
+use super::{BackupError, Contents};
 use crate::index::IndexError;
 use crate::params::Params;
 
@@ -125,14 +125,14 @@ fn checksum(path: &Path) -> io::Result<u32> {
     loop {
         match file.read(&mut chunk)? {
             0 => return Ok(crc),
-            len => crc = crc32c::extend(crc, &chunk[..len]),
+            len => crc = crc32c::crc32c_append(crc, &chunk[..len]),
         }
     }
 }
 
 /// Opens an index for reading only and looks whether its parts fit together.
 pub(super) fn examine(path: &Path, params: &Params) -> Result<Contents, BackupError> {
-    header::check_format(path)?;
+    header::check_files(path)?;
     let db = DB::open_cf_descriptors_read_only(
         &options::database(),
         path,
