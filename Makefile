@@ -23,7 +23,7 @@ test: test-setup lint
 # the programs. A quarter of an hour. A failure prints its EARMARK_TEST_SEED.
 torture: test-setup
 	EARMARK_TORTURE=1 cargo test --release --workspace --locked -- \
-	  kills damage full_disk two_processes --include-ignored
+	  kills damage interrupted full_disk two_processes --include-ignored
 
 lint: setup
 	cargo fmt --all --check

@@ -84,6 +84,12 @@ pub(crate) fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
+/// A number of things: "1 track", "2,000 tracks".
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{end}", count(number))
+}
+
 /// An empty table with a header, as wide as the terminal allows.
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();

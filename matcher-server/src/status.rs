@@ -95,7 +95,8 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         | IndexError::PeaksUnfit { .. }
         | IndexError::Incomplete { .. }
         | IndexError::ParamsMismatch { .. }
-        | IndexError::Corrupt { .. } => internal("the index failed", &error),
+        | IndexError::Corrupt { .. }
+        | IndexError::BeyondRepair { .. } => internal("the index failed", &error),
         _ => internal("an error of a kind unknown to the server", &error),
     }
 }

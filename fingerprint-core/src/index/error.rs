@@ -14,7 +14,7 @@ use crate::units::TrackId;
 /// reindex ([`FormatVersion`](Self::FormatVersion), [`ParamsMismatch`](Self::ParamsMismatch)), go on
 /// with that ([`Incomplete`](Self::Incomplete)), re-ingest ([`PeaksUnfit`](Self::PeaksUnfit)), use a
 /// later release ([`NewerFormat`](Self::NewerFormat)), stop trusting the files
-/// ([`Corrupt`](Self::Corrupt)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
+/// ([`Corrupt`](Self::Corrupt), [`BeyondRepair`](Self::BeyondRepair)), mend the request ([`RepeatedId`](Self::RepeatedId)) or start a second
 /// index ([`Full`](Self::Full)).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -147,6 +147,14 @@ pub enum IndexError {
     )]
     Corrupt {
         /// Which record, and what is wrong with it.
+        what: String,
+    },
+    /// A check or a repair cannot even begin: the files that say which files there are cannot be read.
+    #[error(
+        "index cannot be opened: {what}; that cannot be mended: restore the index from a backup (earmark restore), or ingest the catalog into a new folder"
+    )]
+    BeyondRepair {
+        /// What is wrong.
         what: String,
     },
     /// One batch names a track twice.

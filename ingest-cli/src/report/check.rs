@@ -6,7 +6,7 @@ use anyhow::Result;
 use fingerprint_core::index::{CheckReport, Fault, LostTrack, RepairReport};
 use serde::Serialize;
 
-use super::{clock, count, json, line, printable};
+use super::{clock, count, counted, json, line, printable};
 use crate::args::TextFormat;
 use crate::contract::{FILE_ATTRIBUTE, to_milli};
 
@@ -108,16 +108,16 @@ pub(crate) fn print(row: &CheckRow<'_>, format: TextFormat) -> Result<()> {
 
 fn human(row: &CheckRow<'_>) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} tracks, {} of audio, {} postings in {} segments and in memory, checked in {}",
-        count(row.track_count),
+        "{}, {} of audio, {} in {} and in memory, checked in {}",
+        counted(row.track_count, "track"),
         clock(row.duration_s),
-        count(row.posting_count),
-        count(row.segment_count),
+        counted(row.posting_count, "posting"),
+        counted(row.segment_count, "segment"),
         clock(row.elapsed_s),
     )];
     if row.purgeable_posting_count > 0 {
         let postings = count(row.purgeable_posting_count);
-        lines.push(format!("{postings} postings belong to no track; earmark compact purges them"));
+        lines.push(format!("postings of no track: {postings}; earmark compact purges them"));
     }
     let mends = matches!(row.status, Status::Repaired | Status::PartlyRepaired);
     let fault = |row: &FaultRow<'_>| match mends {
@@ -127,8 +127,8 @@ fn human(row: &CheckRow<'_>) -> Vec<String> {
     shorten(&mut lines, "faults", row.faults.iter().map(fault));
     shorten(&mut lines, "lost tracks", row.lost.iter().map(lost));
     if row.written_segment_count > 0 {
-        let segments = count(row.written_segment_count);
-        lines.push(format!("made anew: {segments} segments of postings"));
+        let segments = counted(row.written_segment_count, "segment");
+        lines.push(format!("made anew: {segments} of postings"));
     }
     if let Some(folder) = row.kept_files {
         lines.push(format!(
@@ -141,7 +141,8 @@ fn human(row: &CheckRow<'_>) -> Vec<String> {
     lines.push(match row.status {
         Status::Whole => "the index is whole".to_owned(),
         Status::Faulty => {
-            format!("{} faults; earmark check --repair mends them", count(row.faults.len() as u64))
+            let faults = counted(row.faults.len() as u64, "fault");
+            format!("{faults}; mend with earmark check --repair")
         }
         Status::Repaired => "all repaired; the index is whole".to_owned(),
         Status::PartlyRepaired => {
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(told, SHOWN_MAX);
         assert!(lines.iter().any(|line| line.starts_with("and 3 more faults")), "{lines:?}");
         assert!(lines.iter().any(|line| line.starts_with("and 3 more lost tracks")), "{lines:?}");
-        assert!(lines.last().unwrap().starts_with("23 faults; earmark check --repair"));
+        assert!(lines.last().unwrap().starts_with("23 faults; mend with"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{clock, count, json, line, size};
+use super::{clock, count, counted, json, line, size};
 use crate::args::TextFormat;
 
 /// What compacting did: one line of JSON.
@@ -27,13 +27,13 @@ pub(crate) fn print(row: &CompactRow, format: TextFormat) -> Result<()> {
         return json(row);
     }
     line(&format!(
-        "{} before, {} after; {} postings of removed tracks purged, {} postings in {} segments \
+        "{} before, {} after; {} postings of removed tracks purged, {} in {} \
          (before: {}); {}",
         size(row.bytes_before),
         size(row.bytes_after),
         count(row.purged_posting_count),
-        count(row.posting_count),
-        count(row.segment_count_after),
+        counted(row.posting_count, "posting"),
+        counted(row.segment_count_after, "segment"),
         count(row.segment_count_before),
         clock(row.elapsed_s),
     ))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{clock, count, json, line, printable, size};
+use super::{clock, count, counted, json, line, printable, size};
 use crate::args::TextFormat;
 
 /// The closing summary: one line of JSON.
@@ -51,8 +51,8 @@ fn human(row: &ReindexRow) -> Vec<String> {
     let (old, new) = (printable(&row.old_index), printable(&row.new_index));
     let mut lines = vec![
         format!(
-            "{} tracks, {} of audio, in {}: {} copied, {} there before, {} no longer in the old index, {} damaged and left out",
-            count(row.copied + row.kept),
+            "{}, {} of audio, in {}: {} copied, {} there before, {} no longer in the old index, {} damaged and left out",
+            counted(row.copied + row.kept, "track"),
             clock(row.audio_s),
             clock(row.elapsed_s),
             count(row.copied),

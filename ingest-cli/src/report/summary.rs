@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use fingerprint_core::units::TrackId;
 use serde::Serialize;
 
-use super::{clock, count, json, line, printable};
+use super::{clock, count, counted, json, line, printable};
 use crate::args::TextFormat;
 use crate::contract::to_milli;
 
@@ -210,15 +210,15 @@ pub(crate) fn print(summary: &Summary, format: TextFormat) -> Result<()> {
 fn human(summary: &Summary) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "{} files: {} added, {} replaced, {} updated, {} unchanged, {} failed; {} duplicates, \
+            "{}: {} added, {} replaced, {} updated, {} unchanged, {} failed; {}, \
              {} listed twice",
-            count(summary.files),
+            counted(summary.files, "file"),
             count(summary.added),
             count(summary.replaced),
             count(summary.updated),
             count(summary.unchanged),
             count(summary.failed),
-            count(summary.duplicates),
+            counted(summary.duplicates, "duplicate"),
             count(summary.repeated),
         ),
         format!("{} of audio in {}", clock(summary.audio_s), clock(summary.elapsed_s)),

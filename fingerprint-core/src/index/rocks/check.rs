@@ -35,7 +35,7 @@ use tracks::Known;
 
 use super::recovery::recovery_mode;
 use super::segments::Segment;
-use super::{Inner, Limits, RocksIndex, header as format, options, repair};
+use super::{Inner, Limits, RocksIndex, acknowledged, header as format, options, repair};
 use crate::index::{IndexError, TrackRecord};
 use crate::params::Params;
 use crate::units::{ContentHash, TrackId};
@@ -67,7 +67,7 @@ impl RocksIndex {
     /// # Errors
     ///
     /// Those of [`RocksIndex::open`] if the folder cannot be read or was written by another release;
-    /// [`IndexError::Corrupt`] only if RocksDB cannot open it at all.
+    /// [`IndexError::BeyondRepair`] if RocksDB cannot open it at all.
     pub fn check(
         path: &Path,
         params: &Params,
@@ -77,7 +77,7 @@ impl RocksIndex {
             let faults = vec![Fault::Interrupted];
             return Ok(CheckReport { faults, ..CheckReport::default() });
         }
-        if format::is_index(path)? && format::is_blank(path)? {
+        if is_new(path).map_err(beyond_repair)? {
             return Ok(CheckReport::default());
         }
         let (inner, log_fault) = open(path, params, Access::Read)?;
@@ -94,8 +94,34 @@ pub(super) enum Access {
     Repair,
 }
 
+/// True if nothing has ever been written into the index.
+fn is_new(path: &Path) -> Result<bool, IndexError> {
+    let is_claimed = acknowledged::claim_of(path).change > 0;
+    Ok(!is_claimed && format::is_index(path)? && format::is_blank(path)?)
+}
+
+/// What keeps RocksDB from opening the database, no check can get over.
+fn beyond_repair(error: IndexError) -> IndexError {
+    match error {
+        IndexError::Corrupt { what } => IndexError::BeyondRepair { what },
+        error => error,
+    }
+}
+
 /// Opens the database only, whatever is in it. Says so if its log is damaged.
+///
+/// # Errors
+///
+/// As [`RocksIndex::check`].
 pub(super) fn open(
+    path: &Path,
+    params: &Params,
+    access: Access,
+) -> Result<(Inner, Option<Fault>), IndexError> {
+    open_any(path, params, access).map_err(beyond_repair)
+}
+
+fn open_any(
     path: &Path,
     params: &Params,
     access: Access,

@@ -65,6 +65,17 @@ impl Check<'_> {
             found.extend(seen.tracks);
         }
         found.sort_unstable_by_key(|(place, _)| *place);
+        let mut end_max = u32::MAX;
+        for (place, peaks) in found.iter_mut().rev() {
+            let start = tracks[*place].span.start;
+            match peaks {
+                Peaks::Missing => continue,
+                Peaks::Whole(counts) if counts.len > end_max - start => *peaks = Peaks::Damaged,
+                Peaks::Whole(_) | Peaks::Damaged => {}
+            }
+            // Peaks behind that are not those of the track before.
+            end_max = start;
+        }
         for (place, peaks) in found {
             self.judge_peaks(&mut tracks[place], peaks)?;
         }

@@ -98,8 +98,8 @@ pub enum Fault {
         actual: u32,
     },
     /// Two tracks are said to lie in the same place.
-    SpanOverlap {
-        /// Id of the track that begins later.
+    SamePlace {
+        /// Id of the track that is taken out.
         track_id: TrackId,
         /// Id of the other.
         other: TrackId,
@@ -215,7 +215,7 @@ impl Fault {
             Self::Header { .. } => "--repair writes it anew",
             Self::Record { .. }
             | Self::RecordMissing { .. }
-            | Self::SpanOverlap { .. }
+            | Self::SamePlace { .. }
             | Self::PeaksMissing { .. }
             | Self::PeaksDamaged { .. } => {
                 "--repair takes the track out; then ingest its recording again, with --force"
@@ -251,8 +251,8 @@ impl fmt::Display for Fault {
             Self::RecordField { track_id, field, recorded, actual } => {
                 write!(f, "the record of track {track_id} says {field} {recorded}, it is {actual}")
             }
-            Self::SpanOverlap { track_id, other } => {
-                write!(f, "tracks {other} and {track_id} lie in the same place")
+            Self::SamePlace { track_id, other } => {
+                write!(f, "tracks {other} and {track_id} begin in the same place")
             }
             Self::ContentMissing { track_id } => {
                 write!(f, "track {track_id} has no row in content")

@@ -69,16 +69,16 @@ impl Check<'_> {
         self.delete(TRACKS, key);
     }
 
-    /// Gives up tracks that begin inside the one before.
+    /// Gives up tracks that begin where another one does. A track that ends behind the start of the next
+    /// is no reason to give up either: how long it is follows from its peaks.
     fn keep_apart(&mut self, tracks: Vec<Known>) -> Vec<Known> {
         let mut kept: Vec<Known> = Vec::with_capacity(tracks.len());
         for track in tracks {
             match kept.last() {
-                Some(last) if last.span.end() > track.span.start => {
+                Some(last) if last.span.start == track.span.start => {
                     let (track_id, other) = (track.id.clone(), last.id.clone());
-                    self.faults.push(Fault::SpanOverlap { track_id, other });
-                    let has_peaks = last.span.start != track.span.start;
-                    self.lose_track(&track, has_peaks);
+                    self.faults.push(Fault::SamePlace { track_id, other });
+                    self.lose_track(&track, false);
                 }
                 _ => kept.push(track),
             }

@@ -6,6 +6,7 @@ use crate::index::CheckReport;
 use crate::index::block::{self, Block};
 use crate::index::rocks::check::{self, Access, Fault};
 use crate::index::segment::Directory;
+use crate::index::stored_peaks;
 
 /// A folder as a killed process leaves it: 20 tracks, of which the last two are in no segment.
 pub(super) fn index() -> (TempDir, Vec<NewTrack>) {
@@ -375,7 +376,7 @@ fn records_that_count_wrong_are_mended() {
 }
 
 #[test]
-fn tracks_in_the_same_place_are_told_apart() {
+fn a_record_that_places_its_track_elsewhere_costs_no_other_track() {
     let mut position = None;
     let faults = faults_of(&[5], |inner| {
         let mut moved = record(inner, 5);
@@ -383,8 +384,40 @@ fn tracks_in_the_same_place_are_told_apart() {
         moved.span.start -= 1;
         put_record(inner, &moved);
     });
-    let overlap = Fault::SpanOverlap { track_id: track(5, 0).id, other: track(4, 0).id };
-    assert_eq!(faults, [overlap, Fault::PeaksOrphan { position }]);
+    let missing = Fault::PeaksMissing { track_id: track(5, 0).id };
+    assert_eq!(faults, [missing, Fault::PeaksOrphan { position }]);
+
+    let faults = faults_of(&[5], |inner| {
+        let mut moved = record(inner, 5);
+        position = Some(moved.span.start);
+        moved.span = record(inner, 4).span;
+        moved.span.len += 1;
+        put_record(inner, &moved);
+    });
+    let same = Fault::SamePlace { track_id: track(5, 0).id, other: track(4, 0).id };
+    assert_eq!(faults, [same, Fault::PeaksOrphan { position }]);
+
+    let (mut recorded, mut actual) = (0, 0);
+    let faults = faults_of(&[], |inner| {
+        let mut long = record(inner, 4);
+        (recorded, actual) = (long.span.len + 1_000, long.span.len);
+        long.span.len = recorded;
+        put_record(inner, &long);
+    });
+    let track_id = track(4, 0).id;
+    assert_eq!(faults, [Fault::RecordField { track_id, field: "span.len", recorded, actual }]);
+}
+
+#[test]
+fn peaks_that_reach_into_the_next_track_are_damaged() {
+    let faults = faults_of(&[4], |inner| {
+        let key = record(inner, 4).span.start.to_be_bytes();
+        let bytes = get(inner, CONSTELLATIONS, key);
+        let mut peaks = stored_peaks::decode(&bytes, 0..u32::MAX).unwrap();
+        peaks.last_mut().unwrap().time_ms += 1_000_000;
+        put(inner, CONSTELLATIONS, key, stored_peaks::encode(&peaks));
+    });
+    assert!(faults.contains(&Fault::PeaksDamaged { track_id: track(4, 0).id }), "{faults:?}");
 }
 
 #[test]

@@ -93,8 +93,14 @@ fn any_harm() -> impl Strategy<Value = (usize, usize, Harm)> {
     (0..PARTS.len(), any::<usize>(), harm)
 }
 
+/// A few, or many in `make torture`.
+fn cases() -> ProptestConfig {
+    let is_torture = std::env::var_os("EARMARK_TORTURE").is_some();
+    ProptestConfig::with_cases(if is_torture { 400 } else { 12 })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_damage_of_rows_is_mended(harms in proptest::collection::vec(any_harm(), 1..6)) {
