@@ -21,6 +21,7 @@
     )
 )]
 
+pub mod background;
 pub mod constellation;
 pub mod decode;
 pub mod fingerprint;

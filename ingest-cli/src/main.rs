@@ -28,9 +28,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use fingerprint_core::background;
+use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
+
+/// A search takes thousands of pieces of memory and gives them back; this allocator wastes little of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// What is logged without EARMARK_LOG: what decoders find odd in a file is no news to users.
 const LOG_DEFAULT: &str = "error,earmark=warn,fingerprint_core=warn";
@@ -58,6 +64,10 @@ fn main() -> ExitCode {
 
 /// Runs a command and gives its exit code.
 fn run(command: Command) -> Result<u8> {
+    if can_wait(&command) {
+        // Before the first thread is started.
+        background::step_back();
+    }
     match command {
         Command::Ingest(args) => ingest::run(&args),
         Command::Match(args) => match_cmd::run(&args),
@@ -79,6 +89,18 @@ fn run(command: Command) -> Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// True of jobs that nobody waits for while others search on the same machine.
+fn can_wait(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Ingest(_)
+            | Command::Reindex(_)
+            | Command::Check(_)
+            | Command::Compact(_)
+            | Command::Backup(_)
+    )
 }
 
 fn write_manual(dir: Option<&Path>) -> Result<()> {

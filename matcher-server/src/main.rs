@@ -13,8 +13,13 @@ use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
 use matcher_server::{Served, run, telemetry};
 use tempfile::TempDir;
+use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// A search takes thousands of pieces of memory and gives them back; this allocator wastes little of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How long threads that still run may hold up the end of the process.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -104,7 +109,9 @@ async fn serve(config: Config, served: Served) -> anyhow::Result<()> {
         format!("could not listen on {}; choose another address with --listen", config.listen)
     })?;
     if !listener.local_addr()?.ip().is_loopback() {
-        tracing::warn!("whoever reaches this address can read and change the catalog");
+        tracing::warn!(
+            "whoever reaches this address can read and change the catalog, and delete its old backups"
+        );
     }
     // Before the server says that it listens, so that no signal can come too early.
     let mut terminate = signal(SignalKind::terminate())?;

@@ -96,6 +96,7 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         | IndexError::Incomplete { .. }
         | IndexError::ParamsMismatch { .. }
         | IndexError::Corrupt { .. }
+        | IndexError::Exchanged { .. }
         | IndexError::BeyondRepair { .. } => internal("the index failed", &error),
         _ => internal("an error of a kind unknown to the server", &error),
     }
@@ -110,6 +111,10 @@ pub(crate) fn read_only() -> Status {
 
 /// A backup that was not made. Paths are for the log.
 pub(crate) fn from_backup(error: BackupError) -> Status {
+    let error = match error {
+        BackupError::Index(error) => return from_index(error),
+        error => error,
+    };
     let text = match &error {
         BackupError::Busy { .. } => {
             return Status::aborted("another backup is at work; try again when it has ended");

@@ -5,6 +5,7 @@
 //! then is refused at once, because a queue without end would only turn overload into memory and
 //! timeouts. There are four pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries, neither delays looking a track up, and a backup delays nothing.
+//! Uploads and backups also get only the processor time that queries leave.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
@@ -14,9 +15,11 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use fingerprint_core::background;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
 use crate::config::Config;
@@ -38,12 +41,14 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn new(config: &Config) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let pool = |name, workers| Pool::new(name, workers, config.queue_len, Arc::clone(&stop));
+        let pool = |name, workers, urgency| {
+            Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop))
+        };
         Self {
-            queries: pool("queries", config.workers),
-            uploads: pool("uploads", config.upload_workers),
-            lookups: pool("lookups", config.workers.max(4)),
-            backups: pool("backups", 1),
+            queries: pool("queries", config.workers, Urgency::Now),
+            uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
+            lookups: pool("lookups", config.workers.max(4), Urgency::Now),
+            backups: pool("backups", 1, Urgency::CanWait),
         }
     }
 
@@ -65,12 +70,40 @@ impl Work {
 pub(crate) struct Pool {
     name: &'static str,
     workers: u32,
+    urgency: Urgency,
     /// Permits for jobs that run or wait.
     admission: Arc<Semaphore>,
     /// Permits for jobs that run.
     running: Arc<Semaphore>,
     /// Set when the server gives up on what still runs.
     stop: Arc<AtomicBool>,
+}
+
+/// Which work goes first where processors are short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Now,
+    CanWait,
+}
+
+impl Urgency {
+    /// Runs `job` on a thread for blocking work; `None` if the runtime or the system has none.
+    async fn spawn<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        match self {
+            Self::Now => tokio::task::spawn_blocking(job).await.ok(),
+            Self::CanWait => {
+                let (sender, result) = oneshot::channel();
+                let job = move || {
+                    background::step_back();
+                    // Nobody may be waiting any more.
+                    let _ = sender.send(job());
+                };
+                // Of its own, because a thread that has stepped back is of no use to others.
+                thread::Builder::new().name("earmark-can-wait".to_owned()).spawn(job).ok()?;
+                result.await.ok()
+            }
+        }
+    }
 }
 
 /// Whether anybody still waits for a job's answer.
@@ -108,12 +141,19 @@ impl Drop for AbandonOnDrop {
 }
 
 impl Pool {
-    fn new(name: &'static str, workers: usize, queue_len: usize, stop: Arc<AtomicBool>) -> Self {
+    fn new(
+        name: &'static str,
+        workers: usize,
+        queue_len: usize,
+        urgency: Urgency,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         // Config::check keeps both far below this.
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         Self {
             name,
             workers,
+            urgency,
             admission: Arc::new(Semaphore::new(workers as usize + queue_len)),
             running: Arc::new(Semaphore::new(workers as usize)),
             stop,
@@ -149,7 +189,7 @@ impl Pool {
                 .acquire_owned()
                 .await
                 .expect("the semaphore of a pool is never closed");
-            let task = tokio::task::spawn_blocking(move || {
+            let task = pool.urgency.spawn(move || {
                 let _permits = (admitted, running);
                 cancel.check()?;
                 std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel))).unwrap_or_else(|_| {
@@ -159,7 +199,11 @@ impl Pool {
             });
             let result = task.await;
             drop(abandon);
-            result.unwrap_or_else(|_| Err(Status::unavailable("server is shutting down")))
+            result.unwrap_or_else(|| {
+                Err(Status::unavailable(
+                    "server is shutting down, or has no thread left; try again",
+                ))
+            })
         }
     }
 
@@ -177,7 +221,7 @@ mod tests {
     use super::*;
 
     fn pool(workers: usize, queue_len: usize) -> Pool {
-        Pool::new("test", workers, queue_len, Arc::default())
+        Pool::new("test", workers, queue_len, Urgency::Now, Arc::default())
     }
 
     #[tokio::test]
@@ -222,6 +266,21 @@ mod tests {
         is_ended.await.unwrap();
         pool.idle().await;
         assert_eq!(pool.running.available_permits(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_can_wait_runs_behind_the_rest() {
+        let nice = |_: &Cancel| {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // The 19th field; the second is the name in parentheses.
+            let fields = stat.rsplit_once(')').unwrap().1;
+            Ok(fields.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap())
+        };
+        let pool = |urgency| Pool::new("test", 1, 0, urgency, Arc::default());
+        let now = pool(Urgency::Now).run(nice).await.unwrap();
+        let can_wait = pool(Urgency::CanWait).run(nice).await.unwrap();
+        assert!(can_wait > now || now >= 10, "{can_wait}, {now}");
     }
 
     #[tokio::test]

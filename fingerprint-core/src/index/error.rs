@@ -157,6 +157,15 @@ pub enum IndexError {
         /// What is wrong.
         what: String,
     },
+    /// The folder of an index that is followed was exchanged for another.
+    #[error(
+        "another folder was put in the place of index {}; restart what follows it, to show what is there now",
+        path.display()
+    )]
+    Exchanged {
+        /// Folder of the index.
+        path: PathBuf,
+    },
     /// One batch names a track twice.
     #[error("track {id} occurs twice in one batch; add it once, or in two batches")]
     RepeatedId {

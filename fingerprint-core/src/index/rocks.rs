@@ -8,12 +8,12 @@
 //!
 //! A change is one write batch with a synced log: a track is there whole or not at all, and what
 //! is acknowledged survives a crash. Its postings follow from its peaks, so they are not part of
-//! the batch: they are gathered in memory (`index/buffer.rs`), and when they are four million they
+//! the batch: they are gathered in memory (`index/buffer.rs`), and when they are two million they
 //! become a segment (`rocks/segments.rs`). Opening makes those anew that had not become one.
 //!
 //! Segments are written as files of their own and taken over by RocksDB in one step; what counts is
 //! the row in `segments`. Each stretch of the timeline belongs to one segment, so nothing is ever
-//! rewritten but by a merge of neighbouring ones, in the background, four of about one size at a
+//! rewritten but by a merge of neighbouring ones, in the background, two of about one size at a
 //! time. A merge leaves out the postings of removed tracks, which nobody could see before either:
 //! their positions belong to no track.
 //!
@@ -23,7 +23,7 @@
 //! # Memory
 //!
 //! 512 MiB of blocks of postings, 64 MiB of RocksDB's own, 64 MiB of changes that are not in files
-//! yet, two buffers of 32 to 64 MiB, 12 MiB of lengths; and what grows with the index: directories (8
+//! yet, two buffers of 16 to 32 MiB, 12 MiB of lengths; and what grows with the index: directories (8
 //! bytes a block), the timeline, and RocksDB's own indexes. A search of 100,000 tracks was seen at
 //! 820 MiB in all.
 
@@ -74,6 +74,7 @@ use super::buffer::Buffer;
 use super::{
     Added, Index, IndexError, IndexStats, NewTrack, Posting, Timeline, TrackRecord, write,
 };
+use crate::background;
 use crate::hash::KeyRange;
 use crate::params::Params;
 use crate::peaks::Peak;
@@ -93,17 +94,20 @@ const PARTS: [&str; 6] = [META, TRACKS, CONTENT, CONSTELLATIONS, SEGMENTS, BLOCK
 /// Folder in that of the index for files that RocksDB has not taken over yet.
 const INCOMING: &str = "incoming";
 
-/// When postings become a segment.
+/// When postings become a segment, and segments one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Postings that are gathered in memory.
     pub(super) buffer_postings: usize,
+    /// Neighbouring segments of about one size that are merged, at least 2.
+    pub(super) fan_in: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        // Some 18 hours of music, 32 MiB.
-        Self { buffer_postings: 4 << 20 }
+        // Some 9 hours of music, 16 MiB. Writing them takes less than half a second, for which who adds
+        // may have to wait.
+        Self { buffer_postings: 2 << 20, fan_in: 2 }
     }
 }
 
@@ -140,6 +144,8 @@ struct Inner {
     /// Held while a segment comes to count, and while a snapshot for a backup is made, which must
     /// not fall in between.
     counting: Mutex<()>,
+    /// Held while a change is written and becomes visible.
+    changing: Mutex<()>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
     /// The index is being closed: merges end early.
@@ -205,9 +211,7 @@ impl RocksIndex {
         let acknowledged = if is_index { header::take(path)? } else { Acknowledged::take(path)? };
         let mut options = options::database();
         if is_index {
-            if repair::is_pending(path) {
-                return Err(corrupt("a repair of it was interrupted"));
-            }
+            repair::refuse_pending(path)?;
             options.set_wal_recovery_mode(recovery_mode(path, acknowledged.claim())?);
         }
         let db = DB::open_cf_descriptors(&options, path, options::families(false))
@@ -283,6 +287,10 @@ impl RocksIndex {
     fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         let mut workers = lock(&self.workers);
         workers.retain(|worker| !worker.is_finished());
+        let work = || {
+            background::step_back();
+            work();
+        };
         let spawned = std::thread::Builder::new().name("earmark-segments".to_owned()).spawn(work);
         // Without a thread the work is done by the next writer, or when the index is opened again.
         workers.extend(spawned.ok());
@@ -321,6 +329,7 @@ impl Inner {
             merging: Mutex::new(()),
             retired: Mutex::default(),
             counting: Mutex::new(()),
+            changing: Mutex::new(()),
             backing_up: Mutex::new(()),
             is_closing: AtomicBool::new(false),
             acknowledged: None,
@@ -384,7 +393,7 @@ impl Inner {
 
     /// The live track that begins at a position. Waits for a change that is being written.
     fn owner_of(&self, span_start: u32) -> Option<TrackId> {
-        let _writer = lock(&self.next_position);
+        let _changing = lock(&self.changing);
         let timeline = self.live().timeline;
         let (span, id) = timeline.locate(span_start)?;
         (span.start == span_start).then(|| id.clone())
@@ -406,8 +415,7 @@ impl Index for RocksIndex {
         let mut batch = WriteBatch::default();
         let mut pending = Pending::default();
         inner.remove_into(record.clone(), &mut pending, &mut batch);
-        inner.commit(batch)?;
-        inner.publish(&pending)?;
+        inner.change(batch, &pending)?;
         Ok(Some(record))
     }
 

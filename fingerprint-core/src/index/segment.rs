@@ -173,7 +173,14 @@ impl Directory {
             firsts.push(first);
         }
         let posting_count = u64::from_be_bytes(*posting_count);
-        let is_whole = rest.is_empty() && firsts.is_sorted_by(|a, b| a < b);
+        let blocks = firsts.len() as u64;
+        let is_count = (blocks..=blocks * BLOCK_LEN as u64).contains(&posting_count);
+        // Of the last key at most.
+        let is_number = |last: &u64| stretch.unpack(*last).is_some();
+        let is_whole = rest.is_empty()
+            && is_count
+            && firsts.is_sorted_by(|a, b| a < b)
+            && firsts.last().is_none_or(is_number);
         is_whole.then_some(Self { stretch, posting_count, firsts })
     }
 
@@ -388,5 +395,24 @@ mod tests {
             bytes[at] ^= flip;
             prop_assert_eq!(Directory::decode(&bytes), None);
         }
+    }
+
+    #[test]
+    fn directories_that_cannot_be_are_refused() {
+        let whole = Directory {
+            stretch: Stretch { start: 5, end: 9 },
+            posting_count: 1_025,
+            firsts: vec![0, 7_000],
+        };
+        let decoded = |change: &dyn Fn(&mut Directory)| {
+            let mut directory = whole.clone();
+            change(&mut directory);
+            Directory::decode(&directory.encode())
+        };
+        assert_eq!(decoded(&|_| ()).as_ref(), Some(&whole));
+        assert_eq!(decoded(&|directory| directory.posting_count = 1), None);
+        assert_eq!(decoded(&|directory| directory.posting_count = u64::MAX), None);
+        assert_eq!(decoded(&|directory| directory.firsts[1] = u64::MAX / 2), None);
+        assert_eq!(decoded(&|directory| directory.stretch.end = 5), None);
     }
 }

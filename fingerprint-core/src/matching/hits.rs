@@ -16,8 +16,8 @@ use crate::peaks::Peak;
 /// Step between rungs in a change of pitch or speed, in millionths of its logarithm.
 pub(super) const RUNG: i32 = 10_000;
 /// The same for tempo, of which a vote says less.
-pub(super) const TEMPO_RUNG: i32 = 20_000;
-/// Most postings of a pass, which bounds its memory to 48 MiB for them and 36 to count votes.
+const TEMPO_RUNG: i32 = 20_000;
+/// Postings of a pass after which no further range is read. They take 48 MiB, and 36 to count votes.
 const HITS_MAX: usize = 1 << 22;
 /// Added to diagonals, which are negative where a query begins before the first track does.
 const DIAGONAL_BIAS: i64 = 1 << 30;

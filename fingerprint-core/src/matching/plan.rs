@@ -14,15 +14,15 @@ use crate::params::Params;
 use crate::peaks::Peak;
 
 /// Postings that the search for unchanged recordings may read in a window, about.
-const UNCHANGED_POSTINGS_MAX: f64 = 1e6;
+const UNCHANGED_POSTINGS_MAX: f64 = 1e5;
 /// The same for each pass for changed ones: this many, and a share of all postings, because true
 /// votes must stand out from chance ones, which grow with the index. With a fifth to a third of the
 /// postings that passes read before pairs were chosen by likelihood, 60 of 60 changed clips are found
 /// at 5,800 hours as before.
 const CHANGED_POSTINGS_MIN: f64 = 60_000.0;
-const CHANGED_POSTINGS_SHARE: f64 = 3e-4;
+const CHANGED_POSTINGS_SHARE: f64 = 7e-5;
 /// The share for changed pitch, whose true votes smear most.
-const PITCH_POSTINGS_SHARE: f64 = 7e-4;
+const PITCH_POSTINGS_SHARE: f64 = 2e-4;
 /// Postings of a second of music, about.
 const POSTINGS_PER_S: f64 = 58.0;
 /// Most pairs of a window that are looked up. Music has 2,000 in 15 s; only made-up fingerprints
@@ -120,10 +120,11 @@ pub(super) fn plan_reads(
         hash::probe(family, anchor.freq, target.freq, dt_ms, &tolerance, &mut ranges);
         let (first, mut cost) = (reads.len(), 0.0);
         for range in ranges.drain(..) {
-            let len: u32 = range.buckets.clone().map(|bucket| index.bucket_len(bucket)).sum();
+            let lens = range.buckets.clone().map(|bucket| u64::from(index.bucket_len(bucket)));
+            let len: u64 = lens.sum();
             if len > 0 {
                 let share = range.cells.len() as f64 / f64::from(hash::CELL_COUNT);
-                cost += f64::from(len) * share;
+                cost += len as f64 * share;
                 reads.push(Read::new(&range, pairs.len()));
             }
         }

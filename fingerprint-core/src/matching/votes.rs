@@ -35,6 +35,7 @@ const CELL_RUNGS: i32 = 4;
 const OF_TRACK_MAX: usize = 3;
 /// Buckets of a range, at most.
 const DT_COUNT: usize = 128;
+
 /// A track and an alignment worth verifying.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {

@@ -93,7 +93,10 @@ pub(crate) fn print_damages(damages: &[Damage], format: TextFormat) -> Result<()
     if format == TextFormat::Human {
         line(&match damages.len() {
             0 => "all files are as they were written".to_owned(),
-            n => format!("{n} damaged; delete them, and the next backup copies them again"),
+            n => format!(
+                "{n} damaged; those in shared_checksum may be deleted, and the next backup copies them again; \
+                 backups that need another one are lost"
+            ),
         })?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use earmark_benches::synthetic::SyntheticCatalog;
 use earmark_benches::work::Progress;
+use fingerprint_core::background;
 use fingerprint_core::index::{Index, NewTrack, RocksIndex};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::params::Params;
@@ -20,7 +21,7 @@ use crate::system;
 /// Tracks added in one batch.
 const BATCH_LEN: u64 = 64;
 /// Share of the tracks that are added while clips are searched for: the last of them.
-const SEARCHED_SHARE: u64 = 10;
+const SEARCHED_SHARE: u64 = 3;
 
 /// What growing took.
 #[derive(Debug)]
@@ -61,10 +62,12 @@ pub(crate) fn grow(
         memory: 0.0,
     };
     let (searching, done) = (AtomicBool::new(false), AtomicBool::new(false));
-    thread::scope(|scope| -> Result<()> {
-        // Making tracks is not what is measured: another thread makes the next batches.
+    growth.meanwhile = thread::scope(|scope| -> Result<Latencies> {
+        // Making tracks is not what is measured: another thread makes the next batches. Both step
+        // back behind searches, as the commands and the server do when they add.
         let (sender, batches) = mpsc::sync_channel::<Vec<NewTrack>>(2);
         scope.spawn(move || {
+            background::step_back();
             let mut start = numbers.start;
             while start < numbers.end {
                 let end = numbers.end.min(start + BATCH_LEN);
@@ -80,17 +83,27 @@ pub(crate) fn grow(
             while !searching.load(Ordering::Relaxed) && !done.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(20));
             }
-            let mut clips = clips.iter().filter(|clip| !clip.is_changed).cycle();
-            while !done.load(Ordering::Relaxed) {
-                let Some(clip) = clips.next() else { break };
-                measure::search(index, clip, SpeedSearch::Off, params, &mut latencies)?;
+            let clips: Vec<_> = clips.iter().filter(|clip| !clip.is_changed).collect();
+            // The first round is not timed.
+            let mut untimed = Latencies::default();
+            for (i, clip) in clips.iter().cycle().enumerate() {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let latencies = if i < clips.len() { &mut untimed } else { &mut latencies };
+                measure::search(index, clip, SpeedSearch::Off, params, latencies)?;
             }
             Ok(latencies)
         });
-        let added = add(index, batches, &mut growth, &mut progress, &searching);
-        done.store(true, Ordering::Relaxed);
-        growth.meanwhile = searcher.join().expect("a search does not panic")?;
-        added
+        let adder = scope.spawn(|| {
+            background::step_back();
+            let added = add(index, batches, &mut growth, &mut progress, &searching);
+            done.store(true, Ordering::Relaxed);
+            added
+        });
+        let latencies = searcher.join().expect("a search does not panic");
+        adder.join().expect("adding does not panic")?;
+        latencies
     })?;
     Ok(growth)
 }

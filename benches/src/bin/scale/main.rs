@@ -26,8 +26,13 @@ use earmark_benches::synthetic::{LandmarkCounter, SyntheticCatalog};
 use earmark_benches::work::tell;
 use fingerprint_core::index::{Index, NewTrack, RocksIndex};
 use fingerprint_core::params::Params;
+use tikv_jemallocator::Jemalloc;
 
-use crate::table::Row;
+use crate::table::{Grown, Row};
+
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures an index that grows with synthetic tracks: one row for each number of tracks.
 #[derive(Debug, Parser)]
@@ -83,6 +88,14 @@ fn run(cli: &Cli) -> Result<()> {
         tell(&format!("growing to {tracks} tracks"));
         let growth = grow::grow(&index, &catalog, made..wanted.max(made), &clips, &params)?;
         made = wanted.max(made);
+        tell("searching as it has grown");
+        // Ends what is under way in the background.
+        drop(index);
+        index = RocksIndex::open(&cli.index, &params)?;
+        let grown = Grown {
+            segment_count: index.stats()?.segments_by_size.iter().map(|c| c.segment_count).sum(),
+            plain: measure::plain(&index, &clips, &params)?,
+        };
         tell("compacting");
         let compacting = system::timed(|| index.compact())?;
         drop(index);
@@ -97,7 +110,7 @@ fn run(cli: &Cli) -> Result<()> {
         let opening = opening.elapsed();
         let cold = measure::cold(&index, &clips, cli.cold, &params)?;
         let bytes = system::folder_bytes(&cli.index)?;
-        rows.push(Row { stats, bytes, growth, compacting, opening, warm, cold, memory });
+        rows.push(Row { stats, bytes, growth, grown, compacting, opening, warm, cold, memory });
         io::stdout().lock().write_all(table::text(&rows).as_bytes())?;
     }
     Ok(())

@@ -133,13 +133,22 @@ pub(crate) fn warm(index: &RocksIndex, clips: &[Clip], params: &Params) -> Resul
     let of_condition = |list: &[&str]| format!("{} of {}", list.len(), list[0]);
     let missed: Vec<_> = missed.chunk_by(|a, b| a == b).map(of_condition).collect();
     tell(&format!("not found: {}", missed.join(", ")));
-    let is_plain = |clip: &&Clip| clip.track_id.is_some() && !clip.is_changed;
     let is_foreign = |clip: &&Clip| clip.track_id.is_none();
-    let plain: Vec<_> = clips.iter().filter(is_plain).collect();
     let foreign: Vec<_> = clips.iter().filter(is_foreign).collect();
-    warm.plain = rounds(&counting, &plain, SpeedSearch::Off, params)?;
+    warm.plain = plain(index, clips, params)?;
     warm.foreign = rounds(&counting, &foreign, SpeedSearch::Auto, params)?;
     Ok(warm)
+}
+
+/// Searches for unchanged recordings, several times.
+///
+/// # Errors
+///
+/// Those of the searches.
+pub(crate) fn plain(index: &RocksIndex, clips: &[Clip], params: &Params) -> Result<Searches> {
+    let is_plain = |clip: &&Clip| clip.track_id.is_some() && !clip.is_changed;
+    let plain: Vec<_> = clips.iter().filter(is_plain).collect();
+    rounds(&Counting::new(index), &plain, SpeedSearch::Off, params)
 }
 
 fn rounds(

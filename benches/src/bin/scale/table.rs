@@ -13,12 +13,20 @@ pub(crate) struct Row {
     pub(crate) stats: IndexStats,
     pub(crate) bytes: u64,
     pub(crate) growth: Growth,
+    pub(crate) grown: Grown,
     pub(crate) compacting: Duration,
     pub(crate) opening: Duration,
     pub(crate) warm: Warm,
     pub(crate) cold: [Latencies; 2],
     /// Resident after warm searches, in MiB.
     pub(crate) memory: f64,
+}
+
+/// The index before it is compacted.
+#[derive(Debug)]
+pub(crate) struct Grown {
+    pub(crate) segment_count: u64,
+    pub(crate) plain: Searches,
 }
 
 /// All rows so far, as a table in Markdown.
@@ -51,6 +59,9 @@ pub(crate) fn text(rows: &[Row]) -> String {
     text += &line("compacting, s", rows, |row| format!("{:.1}", row.compacting.as_secs_f64()));
     text += &line("opening, s", rows, |row| format!("{:.2}", row.opening.as_secs_f64()));
     text += &line("plain, warm: p50, p99, max ms", rows, |row| times(&row.warm.plain.latencies));
+    text += &line("… as it has grown, segments", rows, |row| {
+        format!("{}, {}", times(&row.grown.plain.latencies), row.grown.segment_count)
+    });
     text += &line("… while adding", rows, |row| times(&row.growth.meanwhile));
     text += &line("… cold", rows, |row| times(&row.cold[0]));
     text += &line("… key ranges, postings", rows, |row| reads(&row.warm.plain));

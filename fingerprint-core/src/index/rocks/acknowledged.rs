@@ -59,6 +59,8 @@ pub(super) struct Acknowledged {
 struct State {
     file: File,
     claim: Claim,
+    /// Nothing is written into the file: what it claims shall stay.
+    is_quiet: bool,
 }
 
 impl Acknowledged {
@@ -72,20 +74,29 @@ impl Acknowledged {
         let opened =
             options.read(true).write(true).create(true).truncate(false).open(folder.join(FILE));
         let mut file = opened.map_err(io_failure("open the file \"acknowledged\""))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let process = read(&file).map(|(_, process)| process);
-                return Err(IndexError::InUse { path: folder.to_owned(), process });
-            }
-            // There are file systems without such locks; RocksDB has a lock of its own.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(io_failure("lock the index")(error)),
-        }
+        lock_file(&file, folder)?;
         let (claim, _) = read(&file).unwrap_or_default();
         // Should it fail, only the name of the process is missing.
         let _ = write(&mut file, claim);
-        Ok(Self { folder: folder.to_owned(), state: Mutex::new(State { file, claim }) })
+        let state = State { file, claim, is_quiet: false };
+        Ok(Self { folder: folder.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// Keeps others from changing the index in `folder`, and changes nothing. `None` if there is no
+    /// such file, which anybody who may change the index makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`].
+    pub(super) fn hold(folder: &Path) -> Result<Option<Self>, IndexError> {
+        let file = match File::open(folder.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(io_failure("open the file \"acknowledged\""))?,
+        };
+        lock_file(&file, folder)?;
+        let (claim, _) = read(&file).unwrap_or_default();
+        let state = State { file, claim, is_quiet: true };
+        Ok(Some(Self { folder: folder.to_owned(), state: Mutex::new(state) }))
     }
 
     /// What the last process to have the index acknowledged.
@@ -93,9 +104,22 @@ impl Acknowledged {
         lock(&self.state).claim
     }
 
+    /// Goes on behind the last change that is in the index, but claims what the last process did, until
+    /// somebody [begins](Self::begin).
+    pub(super) fn begin_quietly(&self, change: u64) {
+        let mut state = lock(&self.state);
+        (state.claim.change, state.is_quiet) = (change, true);
+    }
+
+    /// Number of the last change.
+    pub(super) fn last_change(&self) -> u64 {
+        lock(&self.state).claim.change
+    }
+
     /// Begins with the number of the last change that is in the index, which has just been opened.
     pub(super) fn begin(&self, change: u64) {
         let mut state = lock(&self.state);
+        state.is_quiet = false;
         state.acknowledge(Claim { change, ..manifest_of(&self.folder) });
         // Once, so that a power cut does not take it back to long ago.
         let _ = state.file.sync_data();
@@ -107,7 +131,7 @@ impl Acknowledged {
         write: impl FnOnce(u64) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
         let mut state = lock(&self.state);
-        let change = state.claim.change + 1;
+        let change = state.claim.change.saturating_add(1);
         // Before the change, so that what is told is on disk by then.
         let manifest = manifest_of(&self.folder);
         write(change)?;
@@ -127,8 +151,23 @@ impl Drop for Acknowledged {
 impl State {
     fn acknowledge(&mut self, claim: Claim) {
         self.claim = claim;
-        // If it fails, less is claimed: the change itself is safe.
-        let _ = write(&mut self.file, claim);
+        if !self.is_quiet {
+            // If it fails, less is claimed: the change itself is safe.
+            let _ = write(&mut self.file, claim);
+        }
+    }
+}
+
+fn lock_file(file: &File, folder: &Path) -> Result<(), IndexError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let process = read(file).map(|(_, process)| process);
+            Err(IndexError::InUse { path: folder.to_owned(), process })
+        }
+        // There are file systems without such locks; RocksDB has a lock of its own.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(io_failure("lock the index")(error)),
     }
 }
 
@@ -158,8 +197,11 @@ fn read(file: &File) -> Option<(Claim, u32)> {
 }
 
 fn write(file: &mut File, claim: Claim) -> io::Result<()> {
+    let bytes = encode(claim, std::process::id());
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(&encode(claim, std::process::id()))
+    file.write_all(&bytes)?;
+    // Nothing behind it, whatever was there.
+    file.set_len(bytes.len() as u64)
 }
 
 fn encode(claim: Claim, process: u32) -> Vec<u8> {

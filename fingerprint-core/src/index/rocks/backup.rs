@@ -102,7 +102,8 @@ pub struct Contents {
 impl RocksIndex {
     /// Writes a backup of this index into `folder`, which is made if there is none, and verifies it.
     /// Others may search, add and remove meanwhile. Of a folder that has backups already, only what
-    /// is new is copied. With `keep`, older backups than the last so many are deleted afterwards.
+    /// is new is copied. With `keep`, backups older than the last so many verified ones are deleted
+    /// afterwards.
     ///
     /// # Errors
     ///
@@ -126,11 +127,21 @@ impl RocksIndex {
         let contents = verify::verify_new(&folder, &engine, id, inner)?;
         folder.write_note(
             id,
-            &Note { index: identity, manifest: folder.manifest(id)?.digest, contents },
+            &Note {
+                index: identity,
+                manifest: folder.manifest(id)?.digest,
+                contents,
+                bytes: folder.backup(id)?.bytes,
+            },
         )?;
         if let Some(keep) = keep {
+            // RocksDB counts those that were never verified as well.
+            let ids = folder.ids()?;
+            let mut verified = ids.iter().rev().filter(|id| folder.note(**id).is_some());
+            let oldest = verified.nth(keep.get() as usize - 1);
+            let kept = ids.iter().filter(|id| oldest.is_none_or(|oldest| *id >= oldest)).count();
             engine
-                .purge_old_backups(keep.get() as usize)
+                .purge_old_backups(kept)
                 .map_err(|source| folder.failed("delete old backups", source))?;
             folder.delete_orphaned_notes()?;
         }
@@ -145,8 +156,7 @@ impl RocksIndex {
 /// [`BackupError::NoBackups`], [`BackupError::Busy`] while one is being written, or
 /// [`BackupError::Storage`].
 pub fn list(folder: &Path) -> Result<Vec<Backup>, BackupError> {
-    let folder = Folder::open(folder)?;
-    folder.ids()?.into_iter().map(|id| folder.backup(id)).collect()
+    Folder::open(folder)?.backups()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rocksdb::WriteBatch;
 
-use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key};
+use super::{CONSTELLATIONS, CONTENT, Inner, META, TRACKS, content_key, lock};
 use crate::index::buffer::Buffer;
 use crate::index::write::{self, Entry, Recording};
 use crate::index::{Added, Change, IndexError, NewTrack, Span, TrackRecord, stored_peaks};
@@ -134,8 +134,7 @@ impl Inner {
             }
             self.insert_into(recording, next, &mut pending, &mut batch)?;
         }
-        self.commit(batch)?;
-        self.publish(&pending)
+        self.change(batch, &pending)
     }
 
     /// Writes a batch of tracks with different ids.
@@ -150,15 +149,21 @@ impl Inner {
             .iter()
             .map(|track| self.add_into(track, next, &mut pending, &mut batch))
             .collect::<Result<_, _>>()?;
-        if !batch.is_empty() {
-            self.commit(batch)?;
-        }
-        self.publish(&pending)?;
+        self.change(batch, &pending)?;
         Ok(added)
     }
 
+    /// Writes a change and makes it visible to readers.
+    pub(super) fn change(&self, batch: WriteBatch, pending: &Pending) -> Result<(), IndexError> {
+        let _changing = lock(&self.changing);
+        if !batch.is_empty() {
+            self.commit(batch)?;
+        }
+        self.publish(pending)
+    }
+
     /// Makes a written change visible to readers.
-    pub(super) fn publish(&self, pending: &Pending) -> Result<(), IndexError> {
+    fn publish(&self, pending: &Pending) -> Result<(), IndexError> {
         if pending.added.is_empty() && pending.removed.is_empty() {
             return Ok(());
         }

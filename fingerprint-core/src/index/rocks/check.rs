@@ -33,6 +33,7 @@ use rows::Damage;
 pub(super) use rows::Rows;
 use tracks::Known;
 
+use super::acknowledged::Acknowledged;
 use super::recovery::recovery_mode;
 use super::segments::Segment;
 use super::{Inner, Limits, RocksIndex, acknowledged, header as format, options, repair};
@@ -73,13 +74,16 @@ impl RocksIndex {
         params: &Params,
         on_progress: OnCheckProgress<'_>,
     ) -> Result<CheckReport, IndexError> {
+        if is_new(path).map_err(beyond_repair)? {
+            return Ok(CheckReport::default());
+        }
+        // A repair that is running holds it.
+        let held = Acknowledged::hold(path)?;
         if repair::is_pending(path) {
             let faults = vec![Fault::Interrupted];
             return Ok(CheckReport { faults, ..CheckReport::default() });
         }
-        if is_new(path).map_err(beyond_repair)? {
-            return Ok(CheckReport::default());
-        }
+        drop(held);
         let (inner, log_fault) = open(path, params, Access::Read)?;
         Ok(run(&inner, log_fault, on_progress)?.report)
     }
@@ -129,10 +133,15 @@ fn open_any(
     if !format::is_index(path)? {
         return Err(IndexError::Missing { path: path.to_owned() });
     }
-    let acknowledged = format::take(path)?;
+    let acknowledged = match access {
+        Access::Read => Acknowledged::hold(path)?,
+        Access::Repair => Some(format::take(path)?),
+    };
+    format::check_files(path)?;
     let mut options = options::database();
     options.set_max_open_files(OPEN_FILES_MAX);
-    let (mode, log_fault) = match recovery_mode(path, acknowledged.claim()) {
+    let claim = acknowledged.as_ref().map(Acknowledged::claim).unwrap_or_default();
+    let (mode, log_fault) = match recovery_mode(path, claim) {
         // A part may be missing then, which the repair brings back.
         _ if repair::is_pending(path) => (DBRecoveryMode::PointInTime, None),
         Ok(mode) => (mode, None),
@@ -144,18 +153,19 @@ fn open_any(
     };
     options.set_wal_recovery_mode(mode);
     let families = options::families(true);
+    if access == Access::Repair && log_fault.is_some() {
+        repair::keep_all(path)?;
+    }
     let opened = match access {
         Access::Read => DB::open_cf_descriptors_read_only(&options, path, families, false),
         Access::Repair => DB::open_cf_descriptors(&options, path, families),
     };
     let db = opened.map_err(|error| format::open_error(path, error))?;
     let mut inner = Inner::new(db, path, params, Limits::default());
+    // Held, so that nobody writes meanwhile. What it claims stays until a repair has ended.
+    inner.acknowledged = acknowledged;
     if access == Access::Repair {
-        // If that number cannot be read, numbers go on behind the last that is claimed.
-        let _ = inner.take_over(acknowledged);
-    } else {
-        // Held, so that nobody writes meanwhile; what it claims stays.
-        inner.acknowledged = Some(acknowledged);
+        inner.go_on_quietly();
     }
     Ok((inner, log_fault))
 }

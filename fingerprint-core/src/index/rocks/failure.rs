@@ -19,11 +19,16 @@ pub(super) fn storage(action: &'static str) -> impl Fn(rocksdb::Error) -> IndexE
             return corrupt(format!("files are damaged, seen while trying to {action}: {text}"));
         }
         let source = Box::new(source);
-        if FULL.iter().any(|full| text.contains(full)) {
+        if is_full(&text) {
             return IndexError::DiskFull { action, source };
         }
         IndexError::Storage { action, source }
     }
+}
+
+/// True of what the system or RocksDB says of a full disk.
+pub(super) fn is_full(text: &str) -> bool {
+    FULL.iter().any(|full| text.contains(full))
 }
 
 /// What an error of the file system is to the caller.

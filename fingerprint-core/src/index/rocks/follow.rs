@@ -33,6 +33,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -40,14 +41,19 @@ use std::time::Duration;
 
 use rocksdb::DB;
 
-use super::header::{check_files, open_error};
+use super::acknowledged::{self, Claim};
+use super::header::{CHANGE, check_files, is_index, open_error};
 use super::lens::BucketLens;
 use super::read::BlockCache;
+use super::recovery::{check_manifest, cut_off};
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
-use super::{BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, storage};
+use super::{
+    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, io_failure, lock, options, read, repair,
+    storage,
+};
 use crate::hash::KeyRange;
 use crate::index::buffer::Buffer;
-use crate::index::{Added, Index, IndexError, IndexStats, NewTrack, Posting, TrackRecord};
+use crate::index::{Added, Index, IndexError, IndexStats, NewTrack, Posting, Span, TrackRecord};
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
@@ -77,6 +83,8 @@ pub struct FollowerIndex {
 /// How far a follower has come.
 #[derive(Debug)]
 struct Progress {
+    /// What the system calls the folder: another one may be put in its place.
+    folder: u64,
     /// The instance that readers saw before.
     spare: Option<Arc<Inner>>,
     /// What is in the state that readers see.
@@ -112,15 +120,15 @@ impl RocksIndex {
         scratch: &Path,
         params: &Params,
     ) -> Result<FollowerIndex, IndexError> {
-        if !path.join("CURRENT").exists() {
+        if !is_index(path)? {
             return Err(IndexError::Missing { path: path.to_owned() });
         }
-        check_files(path)?;
         let (lens, blocks) = (Arc::new(BucketLens::new()), Arc::new(read::new_cache()));
         let shared = (Arc::clone(&lens), Arc::clone(&blocks));
         let first = Arc::new(open_between_changes(path, scratch, params, &shared)?);
         let progress = Progress {
-            spare: Some(Arc::clone(&first)),
+            folder: folder_number(path)?,
+            spare: None,
             shown: None,
             buffer: Arc::new(Buffer::new(0)),
             buffered_to: 0,
@@ -150,12 +158,21 @@ fn open_between_changes(
     loop {
         attempt += 1;
         match open(path, scratch, params, (Arc::clone(lens), Arc::clone(blocks))) {
-            Err(IndexError::Storage { .. } | IndexError::Corrupt { .. }) if attempt < ATTEMPTS => {
+            Err(error) if may_pass(&error) && attempt < ATTEMPTS => {
                 thread::sleep(PAUSE);
             }
             opened => return opened,
         }
     }
+}
+
+/// True of what an instance may see that is opened while the writer exchanges files, even an index
+/// without a header.
+fn may_pass(error: &IndexError) -> bool {
+    matches!(
+        error,
+        IndexError::Storage { .. } | IndexError::Corrupt { .. } | IndexError::Missing { .. }
+    )
 }
 
 /// A fresh instance, with nothing loaded yet.
@@ -165,6 +182,11 @@ fn open(
     params: &Params,
     (lens, blocks): (Arc<BucketLens>, Arc<BlockCache>),
 ) -> Result<Inner, IndexError> {
+    repair::refuse_pending(path)?;
+    // Before the files are looked at, which then have at least that.
+    let claim = acknowledged::claim_of(path);
+    check_files(path)?;
+    check_manifest(path, claim)?;
     let mut options = options::database();
     options.set_max_open_files(-1);
     let db =
@@ -192,9 +214,13 @@ impl FollowerIndex {
     /// # Errors
     ///
     /// [`IndexError::Storage`] or [`IndexError::Corrupt`]; readers go on seeing the index as it was
-    /// before, and it can be tried again.
+    /// before, and it can be tried again. [`IndexError::Exchanged`] if there is another folder in its
+    /// place, which only a new follower can show.
     pub fn catch_up(&self) -> Result<bool, IndexError> {
         let mut progress = lock(&self.progress);
+        if folder_number(&self.path)? != progress.folder {
+            return Err(IndexError::Exchanged { path: self.path.clone() });
+        }
         let current = self.current();
         let known = current.store().segments.clone();
         let (next, segments) = self.up_to_date(progress.spare.take(), &known)?;
@@ -229,7 +255,8 @@ impl FollowerIndex {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let caught_up = self.try_to_catch_up(&mut instance, known);
+            let claim = acknowledged::claim_of(&self.path);
+            let caught_up = self.try_to_catch_up(&mut instance, known, claim);
             match caught_up {
                 Ok(Some(segments)) => {
                     if let Some(instance) = instance {
@@ -237,17 +264,19 @@ impl FollowerIndex {
                     }
                 }
                 Ok(None) if attempt == ATTEMPTS => {
+                    // Behind what was acknowledged before this attempt.
+                    if let Some(instance) = &instance
+                        && instance.last_change()? < claim.change
+                    {
+                        return Err(cut_off(instance.last_change()?, claim.change));
+                    }
                     return Err(IndexError::Storage {
                         action: "catch up with the index",
                         source: "its writer changes it all the time; try again".into(),
                     });
                 }
                 // Files may have been deleted under an instance that is being opened.
-                Err(IndexError::Storage { .. } | IndexError::Corrupt { .. })
-                    if attempt < ATTEMPTS =>
-                {
-                    instance = None;
-                }
+                Err(error) if may_pass(&error) && attempt < ATTEMPTS => instance = None,
                 Err(error) => return Err(error),
                 Ok(None) => {}
             }
@@ -261,6 +290,7 @@ impl FollowerIndex {
         &self,
         instance: &mut Option<Inner>,
         known: &[Arc<Segment>],
+        claim: Claim,
     ) -> Result<Option<Vec<Arc<Segment>>>, IndexError> {
         let next = match instance {
             Some(next) => next,
@@ -277,6 +307,10 @@ impl FollowerIndex {
             *instance = None;
             return Ok(None);
         }
+        // A log that was cut looks as if its writer had not gone on.
+        if next.last_change()? < claim.change {
+            return Ok(None);
+        }
         let segments = next.read_segments(known)?;
         Ok(next.have_blocks(&segments)?.then_some(segments))
     }
@@ -288,8 +322,8 @@ impl FollowerIndex {
         segments: Vec<Arc<Segment>>,
         progress: &mut Progress,
     ) -> Result<(), IndexError> {
-        let (stats, mut entries) = next.read_tracks()?;
-        entries.sort_unstable();
+        let (stats, entries) = next.read_tracks()?;
+        let timeline = Timeline::new(entries)?;
         let end = end_of(&segments);
         let shown = self.current().store();
         if progress.buffer.start != end {
@@ -304,8 +338,9 @@ impl FollowerIndex {
         if !same(&segments, &shown.segments) || progress.shown.is_none() {
             next.load_lens(&segments, end)?;
         }
-        let new = entries.partition_point(|(span, _)| span.start < progress.buffered_to);
-        for (span, _) in &entries[new..] {
+        let is_new = |(span, _): &&(Span, TrackId)| span.start >= progress.buffered_to;
+        let new: Vec<_> = timeline.entries().filter(is_new).map(|(span, _)| *span).collect();
+        for span in &new {
             if !next.buffer_again(*span, &progress.buffer)? {
                 return Err(no_peaks(*span));
             }
@@ -313,9 +348,15 @@ impl FollowerIndex {
         }
         let active = Arc::clone(&progress.buffer);
         next.change_store(|_| Store { segments, frozen: None, active });
-        next.change_live(Live { timeline: Arc::new(Timeline::new(entries)?), stats });
+        next.change_live(Live { timeline: Arc::new(timeline), stats });
         Ok(())
     }
+}
+
+/// What the system calls a folder, whatever its name is.
+fn folder_number(path: &Path) -> Result<u64, IndexError> {
+    let metadata = std::fs::metadata(path).map_err(io_failure("look at the folder of the index"));
+    metadata.map(|metadata| metadata.ino())
 }
 
 fn same(a: &[Arc<Segment>], b: &[Arc<Segment>]) -> bool {
@@ -323,6 +364,10 @@ fn same(a: &[Arc<Segment>], b: &[Arc<Segment>]) -> bool {
 }
 
 impl Inner {
+    fn last_change(&self) -> Result<u64, IndexError> {
+        Ok(self.get_meta(CHANGE)?.map_or(0, u64::from_be_bytes))
+    }
+
     fn state(&self) -> Result<State, IndexError> {
         Ok(State { sequence_number: self.db.latest_sequence_number(), tables: self.tables()? })
     }

@@ -1,13 +1,18 @@
 //! Is this folder an index, and one of ours? Format, parameters, and who else has it open.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use rocksdb::{ColumnFamily, DB, ErrorKind, Options, WriteBatch};
+use rocksdb::{ColumnFamily, DB, Options, WriteBatch};
 
 use super::acknowledged::Acknowledged;
+use super::backup::SNAPSHOT;
 use super::recovery::check_logs;
-use super::{FORMAT_VERSION, Inner, META, PARTS, acknowledged, corrupt, filling, storage};
+use super::{
+    FORMAT_VERSION, INCOMING, Inner, META, PARTS, acknowledged, corrupt, filling, io_failure,
+    storage,
+};
 use crate::index::IndexError;
 use crate::params::Params;
 
@@ -18,7 +23,10 @@ pub(super) const VALUES: &str = "values";
 pub(super) const CHANGE: &str = "change";
 
 impl Inner {
-    fn get_meta<const N: usize>(&self, key: &str) -> Result<Option<[u8; N]>, IndexError> {
+    pub(super) fn get_meta<const N: usize>(
+        &self,
+        key: &str,
+    ) -> Result<Option<[u8; N]>, IndexError> {
         let value =
             self.db.get_cf(self.family(META), key).map_err(storage("read the index header"))?;
         value.map(|bytes| field(key, &bytes)).transpose()
@@ -30,6 +38,14 @@ impl Inner {
         let acknowledged = self.acknowledged.insert(acknowledged);
         acknowledged.begin(change?.map_or(0, u64::from_be_bytes));
         Ok(())
+    }
+
+    /// Numbers changes on from the last that is there, without claiming less than was acknowledged. If
+    /// that number cannot be read, they go on behind the last that is claimed.
+    pub(super) fn go_on_quietly(&self) {
+        if let (Some(acknowledged), Ok(change)) = (&self.acknowledged, self.get_meta(CHANGE)) {
+            acknowledged.begin_quietly(change.map_or(0, u64::from_be_bytes));
+        }
     }
 
     /// Checks format, completeness and parameters, or writes them into an index that is new. `filling`
@@ -83,16 +99,33 @@ impl Inner {
 /// [`IndexError::Corrupt`] if there is one without the file that says which its files are. To make a
 /// new one in its place would delete them.
 pub(super) fn is_index(path: &Path) -> Result<bool, IndexError> {
-    if path.join("CURRENT").exists() {
+    let failed = io_failure("look into the folder of the index");
+    if path.join("CURRENT").try_exists().map_err(&failed)? {
         return Ok(true);
     }
-    let Ok(entries) = path.read_dir() else { return Ok(false) };
-    let is_data = |path: &Path| path.extension().is_some_and(|end| end == "sst" || end == "log");
-    // A creation that a crash has ended has neither.
-    if entries.flatten().any(|entry| is_data(&entry.path())) && !holds_other_files(path) {
-        return Err(corrupt(format!("{} is damaged: its file CURRENT is missing", path.display())));
+    let entries = match path.read_dir() {
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(false);
+        }
+        entries => entries.map_err(&failed)?,
+    };
+    for entry in entries {
+        // A creation that a crash has ended has neither tables nor, before CURRENT, a log.
+        let name = entry.map_err(&failed)?.file_name();
+        if numbered(&name.to_string_lossy()).is_some_and(|end| end == "sst" || end == "log") {
+            let path = path.display();
+            return Err(corrupt(format!("{path} is damaged: its file CURRENT is missing")));
+        }
     }
     Ok(false)
+}
+
+/// What follows the number in the name of a file of RocksDB, such as 000012.sst.
+fn numbered(name: &str) -> Option<&str> {
+    const DIGITS_MIN: usize = 6;
+    let (number, end) = name.split_once('.')?;
+    let is_number = number.len() >= DIGITS_MIN && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then_some(end)
 }
 
 /// Takes an index of our format for this process, if its log can be read to an end. In a folder of
@@ -202,18 +235,24 @@ pub(super) fn open_error(path: &Path, source: rocksdb::Error) -> IndexError {
 /// True if the folder has files that RocksDB does not make. Those that it does may be what a crash
 /// has left of a creation.
 pub(super) fn holds_other_files(path: &Path) -> bool {
-    const STARTS: [&str; 8] =
-        [acknowledged::FILE, "LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "0", "lost+found"];
+    const NAMES: [&str; 6] =
+        [acknowledged::FILE, INCOMING, SNAPSHOT, "LOCK", "IDENTITY", "lost+found"];
+    const STARTS: [&str; 3] = ["LOG", "MANIFEST-", "OPTIONS-"];
     let Ok(entries) = path.read_dir() else { return false };
     let mut names = entries.flatten().map(|entry| entry.file_name());
-    names.any(|name| !STARTS.iter().any(|start| name.to_string_lossy().starts_with(start)))
+    let is_ours = |name: &str| {
+        NAMES.contains(&name)
+            || STARTS.iter().any(|start| name.starts_with(start))
+            || numbered(name).is_some_and(|end| ["sst", "log", "dbtmp"].contains(&end))
+    };
+    names.any(|name| !is_ours(&name.to_string_lossy()))
 }
 
 /// True if another process has the index open. RocksDB says so only in words: of the file LOCK,
 /// with the system's error for a lock that is held, or its own for one held by this process.
 fn is_locked(error: &rocksdb::Error) -> bool {
     let text = error.to_string();
-    error.kind() == ErrorKind::IOError
+    error.kind() == rocksdb::ErrorKind::IOError
         && text.contains("/LOCK")
         && (text.contains("lock hold by current process") || text.contains("While lock file"))
 }

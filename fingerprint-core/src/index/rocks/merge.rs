@@ -1,16 +1,18 @@
 //! Merging segments, so that a search looks into few of them.
 //!
-//! Four neighbours of about one size become one, as in any log-structured merge tree with tiers: a
-//! posting is written again once for each fourfold growth of the index, and there are at most three
-//! segments of each size. All happens in the background; who adds tracks never waits for it.
+//! Two neighbours of about one size become one, as in a log-structured merge tree with levels: there is
+//! at most one segment of each size, and sizes are four times apart. So a posting is written again two or
+//! three times for each fourfold growth of the index, which is cheap: decoding audio takes longer by far,
+//! and a search pays for each segment that it has to look into. All happens in the background; who adds
+//! tracks never waits for it.
 //!
 //! # Source
 //!
 //! P. O'Neil et al., "The Log-Structured Merge-Tree (LSM-Tree)", Acta Informatica 33, 1996.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 
 use rocksdb::{DBRawIterator, ReadOptions};
 
@@ -21,8 +23,8 @@ use crate::index::IndexError;
 use crate::index::block::{BLOCK_LEN, Block};
 use crate::index::segment::{Entry, Stretch};
 
-/// Segments that are merged at a time.
-const FAN_IN: usize = 4;
+/// How much greater the segments of the next class are.
+const GROWTH: u64 = 4;
 /// Postings up to which all segments count as of one size.
 const SMALL: u64 = 1 << 20;
 /// Bytes that are read ahead of a merge, so that it does not wait for each block.
@@ -30,17 +32,17 @@ const READAHEAD_BYTES: usize = 2 << 20;
 
 /// Fewest postings of a segment of a size class.
 pub(super) fn tier_min(tier: u32) -> u64 {
-    tier.checked_sub(1).map_or(0, |tier| SMALL * (FAN_IN as u64).pow(tier))
+    tier.checked_sub(1).map_or(0, |tier| SMALL * GROWTH.pow(tier))
 }
 
 /// The size class of a segment: each is four times the one before.
 pub(super) fn tier(posting_count: u64) -> u32 {
-    (posting_count / SMALL).checked_ilog(FAN_IN as u64).map_or(0, |log| log + 1)
+    (posting_count / SMALL).checked_ilog(GROWTH).map_or(0, |log| log + 1)
 }
 
-/// The neighbours, of sizes in the order of the timeline, that are to be merged next: four at least of
+/// The neighbours, of sizes in the order of the timeline, that are to be merged next: `fan_in` at least of
 /// one tier, and the smaller ones between and beside them.
-fn due(sizes: &[u64]) -> Option<Range<usize>> {
+fn due(sizes: &[u64], fan_in: usize) -> Option<Range<usize>> {
     let tiers: Vec<u32> = sizes.iter().map(|size| tier(*size)).collect();
     let greatest = tiers.iter().copied().max()?;
     // Small ones first: they are many, and cost little.
@@ -50,7 +52,7 @@ fn due(sizes: &[u64]) -> Option<Range<usize>> {
             end += run.len();
             (end - run.len()..end, run.iter().filter(|t| **t == tier).count())
         });
-        runs.find(|(_, count)| *count >= FAN_IN).map(|(places, _)| places)
+        runs.find(|(_, count)| *count >= fan_in).map(|(places, _)| places)
     })
 }
 
@@ -60,15 +62,23 @@ impl Inner {
         let store = self.store();
         let sizes: Vec<u64> =
             store.segments.iter().map(|segment| segment.directory.posting_count).collect();
-        due(&sizes).map(|places| store.segments[places].to_vec())
+        due(&sizes, self.limits.fan_in).map(|places| store.segments[places].to_vec())
     }
 
     /// Merges until nothing is due. Returns at once if another thread does so already. A segment
     /// that cannot be merged stays as it is, for those who read it to be told why.
     pub(super) fn merge_what_is_due(&self) {
-        let Ok(_merging) = self.merging.try_lock() else { return };
+        let _merging = match self.merging.try_lock() {
+            Ok(merging) => merging,
+            Err(TryLockError::Poisoned(merging)) => merging.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         while let Some(segments) = self.merge_due() {
-            if self.merge(&segments).is_err() || self.is_closing.load(Ordering::Relaxed) {
+            let is_merged = self.merge(&segments).is_ok();
+            // Nobody may hold those that are to be deleted.
+            drop(segments);
+            self.sweep();
+            if !is_merged || self.is_closing.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -107,10 +117,7 @@ impl Inner {
                 push(entry)
             })
         })?;
-        self.replace_segments(merged, &change)?;
-        drop(sources);
-        self.sweep();
-        Ok(())
+        self.replace_segments(merged, &change)
     }
 }
 
@@ -211,6 +218,11 @@ impl<'i> Source<'i> {
             .filter(|_| is_next)
             .and_then(|block| block.decode(&mut self.numbers));
         decoded.ok_or_else(|| damaged(id, block))?;
+        // Else the merged numbers would not ascend.
+        let is_apart = |last: &u64| {
+            block + 1 == directory.block_count() || *last < directory.first_of(block + 1)
+        };
+        self.numbers.last().filter(|last| is_apart(last)).ok_or_else(|| damaged(id, block))?;
         self.rows.next();
         self.next_block += 1;
         Ok(true)
@@ -231,17 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn four_neighbours_of_a_size_are_due() {
+    fn two_neighbours_of_a_size_are_due() {
         const M: u64 = 1 << 20;
+        let due = |sizes: &[u64]| due(sizes, 2);
         assert_eq!(due(&[]), None);
-        assert_eq!(due(&[1, 2, 3]), None);
-        assert_eq!(due(&[1, 2, 3, M - 1]), Some(0..4));
-        assert_eq!(due(&[64 * M, 4 * M, 5 * M, 4 * M]), None);
-        assert_eq!(due(&[64 * M, 4 * M, 5 * M, 4 * M, 15 * M, 7]), Some(1..6));
+        assert_eq!(due(&[1]), None);
+        assert_eq!(due(&[1, M - 1]), Some(0..2));
+        assert_eq!(due(&[64 * M, 16 * M, 4 * M, 3 * M, 7]), None);
+        assert_eq!(due(&[64 * M, 4 * M, 15 * M, 7]), Some(1..4));
         // Small ones first.
-        assert_eq!(due(&[16 * M, 16 * M, 16 * M, 16 * M, 4 * M, 1, 1, 1, 1]), Some(5..9));
-        assert_eq!(due(&[1000 * M, 16 * M, 17 * M, 18 * M, 19 * M, 4 * M, 1]), Some(1..7));
+        assert_eq!(due(&[16 * M, 16 * M, 4 * M, 1, 1]), Some(3..5));
+        assert_eq!(due(&[1000 * M, 16 * M, 17 * M, 4 * M, 1]), Some(1..5));
         // What lies between greater ones is not forgotten.
-        assert_eq!(due(&[64 * M, 1, 1, 1, 1, 64 * M]), Some(1..5));
+        assert_eq!(due(&[64 * M, 1, 1, 64 * M]), Some(1..3));
+        assert_eq!(due(&[64 * M, 1, 64 * M]), Some(0..3));
     }
 }

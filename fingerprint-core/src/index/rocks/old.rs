@@ -4,13 +4,15 @@
 //! read-only disk. What another process adds to it later is not seen.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rocksdb::{DB, DBRecoveryMode, ErrorKind, IteratorMode, Options, ReadOptions};
 
 use super::recovery::{check_logs, recovery_mode};
 use super::{
     CONSTELLATIONS, FORMAT_VERSION, META, SEGMENTS, TRACKS, acknowledged, corrupt, filling,
-    format1, header, open_error, parse_record, storage,
+    format1, header, open_error, parse_record, repair, storage,
 };
 use crate::index::{IndexError, Metadata, TrackRecord, stored_peaks};
 use crate::params::{Params, Values};
@@ -19,6 +21,10 @@ use crate::units::{ContentHash, TrackId};
 
 /// All that is read of it.
 const PARTS: [&str; 3] = [META, TRACKS, CONSTELLATIONS];
+/// How often it is tried again to open an index that may be changing, …
+const ATTEMPTS: usize = 20;
+/// … and the pause before.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Bytes that are read ahead while tracks are listed.
 const READAHEAD_BYTES: usize = 1 << 20;
 
@@ -61,10 +67,27 @@ impl From<TrackRecord> for OldTrack {
 impl OldIndex {
     /// Opens the index in folder `path`, whose stored peaks must serve for `params`.
     pub(super) fn open(path: &Path, params: &Params) -> Result<Self, IndexError> {
-        if !path.join("CURRENT").exists() {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match Self::try_to_open(path, params) {
+                // Another process may be writing it, and replace a file that is just being opened.
+                Err(IndexError::Storage { .. } | IndexError::Corrupt { .. })
+                    if attempt < ATTEMPTS =>
+                {
+                    thread::sleep(PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_to_open(path: &Path, params: &Params) -> Result<Self, IndexError> {
+        if !header::is_index(path)? {
             return Err(IndexError::NothingToReindex { path: path.to_owned() });
         }
         check_logs(path)?;
+        repair::refuse_pending(path)?;
         let families = header::families(path)?;
         if !PARTS.iter().all(|part| families.iter().any(|family| family == part)) {
             return Err(IndexError::NothingToReindex { path: path.to_owned() });

@@ -73,10 +73,9 @@ pub(super) fn recovery_mode(path: &Path, claim: Claim) -> Result<DBRecoveryMode,
 }
 
 /// Of a log that ends too early, as far as can be seen.
-fn cut_off(found: u64, acknowledged: u64) -> IndexError {
+pub(super) fn cut_off(found: u64, acknowledged: u64) -> IndexError {
     corrupt(format!(
-        "its log is damaged: it ends with change {found}, and change {acknowledged} was acknowledged \
-         (to go on without those between, delete the file \"acknowledged\" in its folder)"
+        "its log is damaged: it ends with change {found}, and change {acknowledged} was acknowledged"
     ))
 }
 
@@ -117,7 +116,7 @@ fn check_current(path: &Path) -> Result<(), IndexError> {
 }
 
 /// Refuses a MANIFEST that ends, or seems to end, before the place that it had reached.
-fn check_manifest(path: &Path, claim: Claim) -> Result<(), IndexError> {
+pub(super) fn check_manifest(path: &Path, claim: Claim) -> Result<(), IndexError> {
     let current = manifest_of(path);
     if current.manifest == 0 || current.manifest > claim.manifest {
         // Unreadable, for RocksDB to say why, or newer than what is known.

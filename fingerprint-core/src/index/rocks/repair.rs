@@ -12,7 +12,11 @@
 //! 3. Segments are written for all tracks that are not in a whole one. They count, in the place of the
 //!    damaged ones, from one write batch on.
 //! 4. The table of lengths is counted anew.
-//! 5. The index is opened as ever, and checked again.
+//! 5. What is there now is what was acknowledged, whatever the log has lost.
+//! 6. The index is opened as ever, and checked again.
+//!
+//! If the log is damaged, RocksDB deletes it when it opens the database, and tables that a cut list of
+//! files does not name. So all files are kept in the folder `lost` before.
 
 mod salvage;
 
@@ -25,7 +29,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::WriteBatch;
 #[cfg(test)]
 pub(super) use salvage::copy_rows;
-pub(super) use salvage::is_pending;
+pub(super) use salvage::{is_pending, keep_all, refuse_pending};
 use serde::Serialize;
 
 use super::check::{self, Access, CheckProgress, CheckReport, Findings, Mending, OnCheckProgress};
@@ -71,10 +75,12 @@ impl RocksIndex {
             let before = findings.report;
             return Ok(RepairReport { before, after: None, segment_count: 0, kept_files: None });
         }
-        let kept_files = salvage::rewrite(&mut inner, &findings.mending.damaged_parts)?;
+        salvage::rewrite(&mut inner, &findings.mending.damaged_parts)?;
         inner.mend_rows(&findings)?;
         let segment_count = inner.mend_postings(&findings, on_progress)?;
+        inner.end_repair();
         drop(inner);
+        let kept_files = salvage::kept_files(path);
         let index = Self::open(path, params)?;
         index.inner.merge_what_is_due();
         index.flush()?;
@@ -103,6 +109,13 @@ impl Inner {
             batch.put_cf(self.family(META), "next", findings.end.to_be_bytes());
         }
         self.commit(batch)
+    }
+
+    /// Claims what is there: from now on nothing is missing of what was acknowledged.
+    fn end_repair(&self) {
+        if let Some(acknowledged) = &self.acknowledged {
+            acknowledged.begin(acknowledged.last_change());
+        }
     }
 
     /// Makes postings anew for all tracks that are not in a whole segment, and counts lengths. Gives the

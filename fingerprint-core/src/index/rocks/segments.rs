@@ -94,7 +94,9 @@ impl Inner {
         let end = end_of(&segments);
         let last_id = segments.iter().map(|segment| segment.id).max();
         let last_block = self.delete_leftovers(&segments)?;
-        *self.next_segment.get_mut() = last_id.max(last_block).map_or(0, |id| id + 1);
+        let next_id = last_id.max(last_block).map_or(Some(0), |id| id.checked_add(1));
+        *self.next_segment.get_mut() =
+            next_id.ok_or_else(|| corrupt("a segment has the last number"))?;
         let next = self.next_position.get_mut().unwrap_or_else(PoisonError::into_inner);
         *next = (*next).max(end);
         self.load_lens(&segments, end)?;
@@ -161,6 +163,7 @@ impl Inner {
             .map_err(storage("read the peaks of a track"))?;
         let Some(bytes) = bytes else { return Ok(false) };
         let peaks = stored_peaks::decode(&bytes, 0..u32::MAX)
+            .filter(|peaks| write::span_len(peaks) <= span.len)
             .ok_or_else(|| corrupt(format!("the peaks of the track at {start} are damaged")))?;
         write::for_each_part(&peaks, span, &self.params, |postings| {
             visit(postings);

@@ -25,9 +25,11 @@ use crate::index::segment::{Entry, Stretch};
 use crate::index::{MemoryIndex, Metadata};
 use crate::landmark::reference_landmarks;
 
+/// Segments come when they are asked for, and stay apart.
+pub(super) const APART: Limits = Limits { buffer_postings: 1 << 20, fan_in: 4 };
 /// A segment every few tracks, and one for each track.
-pub(super) const FEW: Limits = Limits { buffer_postings: 500 };
-pub(super) const NONE: Limits = Limits { buffer_postings: 1 };
+pub(super) const FEW: Limits = Limits { buffer_postings: 500, fan_in: 4 };
+pub(super) const NONE: Limits = Limits { buffer_postings: 1, fan_in: 4 };
 
 /// A track of 10 s. Its peaks lie in a narrow band, so that tracks share buckets.
 pub(super) fn track(id: u32, seed: u32) -> NewTrack {
@@ -207,7 +209,7 @@ fn a_break_ends_the_reading() {
 #[test]
 fn buckets_that_no_key_has_are_empty() {
     let folder = tempfile::tempdir().unwrap();
-    let rocks = open(folder.path(), Limits::default());
+    let rocks = open(folder.path(), APART);
     let range = |bucket| KeyRange { buckets: bucket..=bucket, cells: 0..=u16::MAX };
     assert_eq!(read(&rocks, &[range(BUCKET_COUNT), range(u32::MAX)]), []);
     assert_eq!(rocks.bucket_len(u32::MAX), 0);
@@ -274,7 +276,7 @@ fn what_was_acknowledged_is_read() {
 pub(super) fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
     let folder = tempfile::tempdir().unwrap();
     let tracks: Vec<_> = (0..20).map(|i| track(i, i)).collect();
-    let index = open(folder.path(), Limits::default());
+    let index = open(folder.path(), APART);
     for part in tracks.chunks(6) {
         if !index.timeline().is_empty() {
             index.flush().unwrap();
@@ -303,7 +305,7 @@ fn a_kill_loses_nothing() {
     index.add(&[track(3, 31)]).unwrap();
     index.remove(&track(4, 4).id).unwrap().unwrap();
     let copy = killed(folder.path());
-    let after = open(copy.path(), Limits::default());
+    let after = open(copy.path(), APART);
     assert_eq!(read(&after, &ranges(0..32)), read(&index, &ranges(0..32)));
     assert_eq!(
         lens(&after.inner.lens).iter().sum::<u32>(),
@@ -339,7 +341,7 @@ fn what_a_crash_has_left_of_a_segment_is_deleted() {
         index.inner.db.get_cf(index.inner.family(BLOCKS), block_key(lost.id, 0)).unwrap().is_some()
     );
     drop(index);
-    let index = open(folder.path(), Limits::default());
+    let index = open(folder.path(), APART);
     assert_eq!(
         index.inner.db.get_cf(index.inner.family(BLOCKS), block_key(lost.id, 0)).unwrap(),
         None
@@ -377,7 +379,7 @@ fn a_table_of_lengths_that_does_not_fit_is_made_anew() {
     for table in [flipped, good[..good.len() - 3].to_vec(), Vec::new()] {
         index.inner.db.put_cf(index.inner.family(META), lens::KEY, &table).unwrap();
         drop(index);
-        index = open(folder.path(), Limits::default());
+        index = open(folder.path(), APART);
         assert_eq!(lens(&index.inner.lens), expected);
     }
 }
@@ -394,7 +396,7 @@ fn a_damaged_block_is_told_to_those_who_read_it_and_stops_no_writer() {
     assert!(matches!(index.compact(), Err(IndexError::Corrupt { .. })));
     index.add(&[track(21, 21)]).unwrap();
     drop(index);
-    let index = open(folder.path(), Limits::default());
+    let index = open(folder.path(), APART);
     assert_eq!(index.stats().unwrap().track_count, tracks.len() as u64 + 1);
 }
 
@@ -442,7 +444,7 @@ fn other_formats_are_refused_by_their_number() {
     }
     // Of a later format with the same parts.
     let path = folder.path().join("later");
-    let index = open(&path, Limits::default());
+    let index = open(&path, APART);
     let later = (FORMAT_VERSION + 1).to_be_bytes();
     index.inner.db.put_cf(index.inner.family(META), "format", later).unwrap();
     drop(index);

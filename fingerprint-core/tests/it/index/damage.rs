@@ -57,7 +57,7 @@ fn killed_index() -> (TempDir, Told) {
     index.remove(&TrackId::new("t69").unwrap()).unwrap().unwrap();
     let told = everything(&index);
     let copy = copy_of(folder.path());
-    fs::create_dir(copy.path().join("incoming")).unwrap();
+    fs::create_dir_all(copy.path().join("incoming")).unwrap();
     fs::write(copy.path().join("incoming/9-0.sst"), "half a file").unwrap();
     (copy, told)
 }
@@ -65,13 +65,21 @@ fn killed_index() -> (TempDir, Told) {
 /// A copy in memory where there is such a folder: hundreds are opened, and none must survive a crash.
 fn copy_of(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = entry.unwrap();
-        if file.file_type().unwrap().is_file() {
-            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    copy_into(folder, copy.path());
+    copy
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_into(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
         }
     }
-    copy
 }
 
 /// What happens to a file.
@@ -231,6 +239,9 @@ fn damage_is_told_or_harmless() {
             damage.befalls(&copy.path().join(name));
             let tell = || everything(&RocksIndex::create_or_open(copy.path(), &params)?);
             let checked = RocksIndex::check(copy.path(), &params, &|_| ());
+            let scratch = tempfile::tempdir().unwrap();
+            let followed = RocksIndex::follow(copy.path(), scratch.path(), &params)
+                .and_then(|index| everything(&index));
             let first = tell();
             trials += 1;
             refused += usize::from(first.is_err());
@@ -244,6 +255,9 @@ fn damage_is_told_or_harmless() {
                 problem = Some("refused, and the check calls it whole".to_owned());
             }
             problem = problem.or_else(|| complaint(&again, &expected, name));
+            problem = problem.or_else(|| {
+                complaint(&followed, &expected, name).map(|text| format!("followed: {text}"))
+            });
             complaints.extend(problem.map(|problem| format!("{name:?} {damage:?}: {problem}")));
         }
     }

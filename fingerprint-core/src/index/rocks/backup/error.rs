@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::failure::is_full;
 use crate::index::IndexError;
 
 /// Why a backup could not be written, verified or restored.
@@ -43,7 +44,7 @@ pub enum BackupError {
     },
     /// A file of a backup is not as it was written.
     #[error(
-        "backup file {} is damaged: {what}; restore another backup (earmark backup FOLDER --list), or delete this file and take a new backup, which copies it again", file.display()
+        "backup file {} is damaged: {what}; restore another backup (earmark backup FOLDER --list); a damaged file in shared_checksum may be deleted, and the next backup copies it again", file.display()
     )]
     Damaged {
         /// The file.
@@ -107,9 +108,6 @@ pub enum BackupError {
     },
 }
 
-/// What the system says of a full disk, which RocksDB repeats.
-const NO_SPACE: &str = "No space left on device";
-
 impl BackupError {
     /// Of what a system call or RocksDB said.
     pub(super) fn storage(
@@ -118,7 +116,7 @@ impl BackupError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         let source = source.into();
-        if source.to_string().contains(NO_SPACE) {
+        if is_full(&source.to_string()) {
             Self::Full { action, path }
         } else {
             Self::Storage { action, path, source }

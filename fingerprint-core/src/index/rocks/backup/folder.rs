@@ -54,6 +54,9 @@ pub(super) struct Note {
     /// [`Manifest::digest`].
     pub(super) manifest: String,
     pub(super) contents: Contents,
+    /// Size of all its files in bytes; 0 in notes that do not say it.
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// Refuses backups in the folder of the index itself.
@@ -215,8 +218,24 @@ impl Folder {
         Ok(())
     }
 
-    /// What can be said of a backup without reading its files.
+    /// All backups, the oldest first.
+    pub(super) fn backups(&self) -> Result<Vec<Backup>, BackupError> {
+        let mut before = HashSet::new();
+        let mut backups = Vec::new();
+        for id in self.ids()? {
+            backups.push(self.describe(id, &before)?);
+            before.extend(self.files(id));
+        }
+        Ok(backups)
+    }
+
+    /// One backup.
     pub(super) fn backup(&self, id: u32) -> Result<Backup, BackupError> {
+        self.describe(id, &self.files_before(id)?)
+    }
+
+    /// What can be said of a backup without reading its files. `before` are those of all older ones.
+    fn describe(&self, id: u32, before: &HashSet<String>) -> Result<Backup, BackupError> {
         let damaged = |what| BackupState::Damaged { what };
         let mut backup =
             Backup { id, taken_at_s: 0, bytes: 0, added_bytes: 0, state: BackupState::Unverified };
@@ -229,7 +248,6 @@ impl Folder {
             Err(error) => return Err(error),
         };
         backup.taken_at_s = manifest.taken_at_s;
-        let before = self.files_before(id)?;
         let mut missing = None;
         for file in &manifest.files {
             let Ok(found) = fs::metadata(self.path.join(&file.path)) else {
@@ -240,7 +258,11 @@ impl Folder {
             backup.added_bytes += if before.contains(&file.path) { 0 } else { found.len() };
         }
         if let Some(note) = self.note(id) {
-            backup.state = BackupState::Verified(note.contents);
+            backup.state = if note.bytes == 0 || note.bytes == backup.bytes {
+                BackupState::Verified(note.contents)
+            } else {
+                damaged(format!("its files have {} bytes instead of {}", backup.bytes, note.bytes))
+            };
         }
         if let Some(what) = missing {
             backup.state = damaged(what);
@@ -251,9 +273,13 @@ impl Folder {
     /// Paths of the files of all backups before this one.
     pub(super) fn files_before(&self, id: u32) -> Result<HashSet<String>, BackupError> {
         let earlier = self.ids()?.into_iter().filter(|other| *other < id);
-        // Of a damaged one nothing is known.
-        let manifests = earlier.filter_map(|id| self.manifest(id).ok());
-        Ok(manifests.flat_map(|manifest| manifest.files).map(|file| file.path).collect())
+        Ok(earlier.flat_map(|id| self.files(id)).collect())
+    }
+
+    /// Paths of the files of a backup. Of a damaged one nothing is known.
+    fn files(&self, id: u32) -> impl Iterator<Item = String> {
+        let files = self.manifest(id).map(|manifest| manifest.files).unwrap_or_default();
+        files.into_iter().map(|file| file.path)
     }
 }
 

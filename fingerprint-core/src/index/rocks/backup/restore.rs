@@ -13,6 +13,7 @@ use rocksdb::backup::RestoreOptions;
 use super::folder::{Folder, Manifest};
 use super::verify::{check, examine};
 use super::{Backup, BackupError, BackupState};
+use crate::index::IndexError;
 use crate::params::Params;
 
 /// Makes an index in folder `index`, which must be empty or not exist, of the backup of number `id`
@@ -22,7 +23,8 @@ use crate::params::Params;
 ///
 /// # Errors
 ///
-/// [`BackupError`]; there is no index in `index` then.
+/// [`BackupError`]; there is no index in `index` then, unless the error says that it was made by another
+/// release or with other parameters: it is there to be made new by a reindexing.
 pub fn restore(
     folder: &Path,
     id: Option<u32>,
@@ -34,9 +36,26 @@ pub fn restore(
     let manifest = folder.manifest(id)?;
     let staging = Staging::new(index)?;
     copy(&folder, id, &manifest, &staging)?;
-    let contents = examine(&staging.copy, params)?;
+    let contents = match examine(&staging.copy, params) {
+        // Of another release: it can be made new where it is to be.
+        Err(BackupError::Index(error)) if is_of_another_release(&error) => {
+            staging.put_in_place(index)?;
+            let error = examine(index, params).err();
+            return Err(error.unwrap_or_else(|| BackupError::NotEmpty { path: index.to_owned() }));
+        }
+        contents => contents?,
+    };
     staging.put_in_place(index)?;
     Ok(Backup { state: BackupState::Verified(contents), ..folder.backup(id)? })
+}
+
+fn is_of_another_release(error: &IndexError) -> bool {
+    matches!(
+        error,
+        IndexError::FormatVersion { .. }
+            | IndexError::NewerFormat { .. }
+            | IndexError::ParamsMismatch { .. }
+    )
 }
 
 fn copy(

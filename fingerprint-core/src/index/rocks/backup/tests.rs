@@ -251,6 +251,50 @@ fn old_backups_are_deleted_with_their_files() {
     assert!(error.contains("no backup 1 in") && error.contains("there are 3"), "{error}");
 }
 
+#[test]
+fn the_last_verified_backups_are_kept() {
+    let fixture = Fixture::new();
+    fixture.index.add(&[track(40, 40)]).unwrap();
+    fixture.back_up();
+    // As if it had been interrupted.
+    fs::remove_file(fixture.backups().join("earmark/2.json")).unwrap();
+    fixture.index.add(&[track(41, 41)]).unwrap();
+    fixture.index.back_up(&fixture.backups(), NonZeroU32::new(2)).unwrap();
+    let ids = || list(&fixture.backups()).unwrap().iter().map(|b| b.id).collect::<Vec<_>>();
+    assert_eq!(ids(), [1, 2, 3]);
+    fixture.index.back_up(&fixture.backups(), NonZeroU32::new(2)).unwrap();
+    assert_eq!(ids(), [3, 4]);
+}
+
+#[test]
+fn a_shortened_file_is_listed_as_damage() {
+    let fixture = Fixture::new();
+    let file = fixture.files().into_iter().find(|file| file.ends_with(".sst")).unwrap();
+    let file = fixture.backups().join(file);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[1..]).unwrap();
+    let state = list(&fixture.backups()).unwrap().remove(0).state;
+    assert!(matches!(state, BackupState::Damaged { .. }), "{state:?}");
+}
+
+#[test]
+fn a_backup_of_other_parameters_is_restored_for_reindexing() {
+    let other = Params { query_rank_max: 4, ..Params::default() };
+    let index = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let old = RocksIndex::create_or_open(&index.path().join("old"), &other).unwrap();
+    old.add(&[track(1, 1)]).unwrap();
+    let backups = folder.path().join("backups");
+    old.back_up(&backups, None).unwrap();
+    let place = folder.path().join("restored");
+    let error = restore(&backups, None, &place, &Params::default()).unwrap_err();
+    let BackupError::Index(IndexError::ParamsMismatch { path, .. }) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(path, place);
+    RocksIndex::open(&place, &other).unwrap();
+}
+
 /// A process that was killed between writing and verifying.
 #[test]
 fn a_backup_that_was_not_verified_is_not_taken_unasked() {

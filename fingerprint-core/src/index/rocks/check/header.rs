@@ -9,7 +9,7 @@ use super::{Check, Fault};
 use crate::index::IndexError;
 use crate::index::rocks::header::other_format;
 use crate::index::rocks::segments::Segment;
-use crate::index::rocks::{FORMAT_VERSION, META, lens};
+use crate::index::rocks::{FORMAT_VERSION, META, filling, lens};
 
 /// Rows of the header by their names.
 pub(super) type Fields = BTreeMap<Box<[u8]>, Box<[u8]>>;
@@ -19,7 +19,8 @@ impl Check<'_> {
     ///
     /// # Errors
     ///
-    /// If it says that the index was written by another release: nothing else could be understood.
+    /// If it says that the index was written by another release, so that nothing else could be understood,
+    /// or is not complete yet.
     pub(super) fn read_header(&mut self) -> Result<Fields, IndexError> {
         let mut rows = self.rows(META);
         let mut fields = Fields::new();
@@ -39,6 +40,9 @@ impl Check<'_> {
                 let path = self.inner.path.clone();
                 return Err(IndexError::ParamsMismatch { path, expected, actual });
             }
+        }
+        if let Some(from) = fields.get(filling::KEY.as_bytes()) {
+            return Err(filling::incomplete(&self.inner.path, from));
         }
         Ok(fields)
     }

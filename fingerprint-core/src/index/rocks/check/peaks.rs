@@ -109,10 +109,11 @@ impl Check<'_> {
             }
             if place < end && position == Some(tracks[place].span.start) {
                 let peaks = stored_peaks::decode(value, 0..u32::MAX);
-                let count = |peaks: Vec<Peak>| {
-                    Peaks::Whole(count(&peaks, tracks[place].span.start, &self.inner.params))
-                };
-                seen.tracks.push((place, peaks.map_or(Peaks::Damaged, count)));
+                let start = tracks[place].span.start;
+                let peaks = peaks
+                    .filter(|peaks| start.checked_add(write::span_len(peaks)).is_some())
+                    .map(|peaks| count(&peaks, start, &self.inner.params));
+                seen.tracks.push((place, peaks.map_or(Peaks::Damaged, Peaks::Whole)));
                 place += 1;
             } else {
                 seen.orphans.push(key.into());

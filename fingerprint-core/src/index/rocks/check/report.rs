@@ -207,7 +207,8 @@ impl Fault {
         match self {
             Self::Interrupted => "--repair ends it",
             Self::Log { .. } => {
-                "--repair keeps what can be read; ingest again what was added last, with --force"
+                "--repair keeps what can be read, and all files as they are in the folder lost; then ingest again \
+                 what was added last, with --force, and remove again what was removed last"
             }
             Self::Unreadable { .. } => {
                 "--repair keeps all rows that can be read and writes the part anew; look after the disk"
@@ -258,7 +259,10 @@ impl fmt::Display for Fault {
                 write!(f, "track {track_id} has no row in content")
             }
             Self::ContentOrphan { track_id } => {
-                write!(f, "a row in content names track {track_id}, which has other audio")
+                write!(
+                    f,
+                    "a row in content belongs to no track: it names {track_id}, which is not there or has other audio"
+                )
             }
             Self::PeaksMissing { track_id } => write!(f, "track {track_id} has no peaks"),
             Self::PeaksDamaged { track_id } => {

@@ -201,6 +201,26 @@ fn a_follower_changes_nothing() {
 }
 
 #[test]
+fn a_folder_that_takes_the_place_of_another_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("index");
+    let fill = |seed| {
+        let index = open(&place, FEW);
+        index.add(&[track(1, seed)]).unwrap();
+    };
+    fill(1);
+    let (_scratch, follower) = follow(&place);
+    assert!(!follower.catch_up().unwrap());
+    fs::rename(&place, folder.path().join("old")).unwrap();
+    fill(2);
+    let error = follower.catch_up().unwrap_err();
+    assert!(matches!(error, IndexError::Exchanged { .. }), "{error}");
+    let (_scratch, fresh) = follow(&place);
+    let all = ranges(0..3);
+    assert_eq!(read(&fresh, &all), read(&memory_with(&[track(1, 2)]), &all));
+}
+
+#[test]
 fn what_is_no_index_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     let scratch = tempfile::tempdir().unwrap();

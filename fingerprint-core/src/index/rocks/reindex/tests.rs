@@ -200,6 +200,8 @@ fn a_kill_loses_nothing_and_the_next_run_goes_on() {
         ] {
             let error = opened.unwrap_err();
             assert!(matches!(error, IndexError::Incomplete { .. }), "{error}");
+            let checked = RocksIndex::check(folder.path(), &Params::default(), &|_| ());
+            assert!(matches!(checked, Err(IndexError::Incomplete { .. })), "{checked:?}");
             let command = format!(
                 "earmark reindex {} --index {}",
                 fs::canonicalize(old.path()).unwrap().display(),
@@ -305,6 +307,14 @@ fn folders_that_cannot_take_a_new_index_are_refused() {
 
     fs::write(whole.path().join("song.mp3"), "audio").unwrap();
     fs::remove_file(whole.path().join("CURRENT")).unwrap();
+    let error = run(old.path(), whole.path()).unwrap_err();
+    assert!(error.to_string().contains("CURRENT is missing"), "{error}");
+    for entry in fs::read_dir(whole.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "sst" || end == "log") {
+            fs::remove_file(path).unwrap();
+        }
+    }
     let error = run(old.path(), whole.path()).unwrap_err();
     assert!(matches!(error, IndexError::NotAnIndex { .. }), "{error}");
 }

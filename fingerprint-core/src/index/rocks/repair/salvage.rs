@@ -7,6 +7,7 @@
 //! ```text
 //! repair/PART.new   copies that are being written
 //! repair/PART       all copies of the part; from now on they count, and the family does not
+//! repair/PART.done  the family has taken them over; being deleted
 //! lost              the files that the family had, for whoever wants to try to save more
 //! ```
 
@@ -19,7 +20,7 @@ use rocksdb::SstFileWriter;
 
 use crate::index::IndexError;
 use crate::index::rocks::check::Rows;
-use crate::index::rocks::{Inner, PARTS, options, storage};
+use crate::index::rocks::{Inner, PARTS, corrupt, options, storage};
 
 /// Folder in that of the index for copies of rows.
 const REPAIR: &str = "repair";
@@ -33,6 +34,11 @@ pub(in crate::index::rocks) fn is_pending(path: &Path) -> bool {
     PARTS.iter().any(|part| path.join(REPAIR).join(part).exists())
 }
 
+/// Refuses an index of which a part is not in its place.
+pub(in crate::index::rocks) fn refuse_pending(path: &Path) -> Result<(), IndexError> {
+    if is_pending(path) { Err(corrupt("a repair of it was interrupted")) } else { Ok(()) }
+}
+
 /// Ends what an interrupted repair had begun.
 pub(super) fn finish(inner: &mut Inner) -> Result<(), IndexError> {
     for part in PARTS {
@@ -40,20 +46,45 @@ pub(super) fn finish(inner: &mut Inner) -> Result<(), IndexError> {
             replace(inner, part)?;
         }
     }
+    tidy_up(&inner.path.join(REPAIR));
     Ok(())
 }
 
-/// Writes parts anew with the rows that can be read. Gives the folder in which their files are kept.
-pub(super) fn rewrite(
-    inner: &mut Inner,
-    parts: &BTreeSet<&'static str>,
-) -> Result<Option<PathBuf>, IndexError> {
+/// Folder with files that a repair has replaced, if there is one.
+pub(super) fn kept_files(path: &Path) -> Option<PathBuf> {
+    Some(path.join(LOST)).filter(|lost| lost.exists())
+}
+
+/// Keeps everything as it is before RocksDB opens a database whose log is damaged: it deletes what it
+/// cannot read. What an earlier repair has kept stays.
+pub(in crate::index::rocks) fn keep_all(path: &Path) -> Result<(), IndexError> {
+    let keep = || -> io::Result<()> {
+        let lost = path.join(LOST);
+        fs::create_dir_all(&lost)?;
+        for entry in fs::read_dir(path)? {
+            let (name, from) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+            let (to, is_table) = (lost.join(&name), from.extension().is_some_and(|e| e == "sst"));
+            if !from.is_file() || to.exists() {
+                continue;
+            }
+            // Tables are never written to; the rest may be.
+            if !is_table || fs::hard_link(&from, &to).is_err() {
+                fs::copy(from, to)?;
+            }
+        }
+        sync_folder(&lost)
+    };
+    keep().map_err(failed("keep the files of a damaged index"))
+}
+
+/// Writes parts anew with the rows that can be read.
+pub(super) fn rewrite(inner: &mut Inner, parts: &BTreeSet<&'static str>) -> Result<(), IndexError> {
     for part in parts {
         keep_files(inner, part).map_err(failed("keep damaged files"))?;
         copy_rows(inner, part)?;
         replace(inner, part)?;
     }
-    Ok((!parts.is_empty()).then(|| inner.path.join(LOST)))
+    Ok(())
 }
 
 /// Keeps the files of a part from being deleted with it.
@@ -127,10 +158,22 @@ fn replace(inner: &mut Inner, part: &'static str) -> Result<(), IndexError> {
             .ingest_external_file_cf(inner.family(part), files)
             .map_err(storage("take over copies of rows"))?;
     }
-    fs::remove_dir_all(&folder).map_err(failed("delete copies of rows"))?;
-    // Goes only if nothing is left in it.
-    let _ = fs::remove_dir(inner.path.join(REPAIR));
+    // In one step, because deleting is many.
+    let repair = inner.path.join(REPAIR);
+    fs::rename(&folder, repair.join(format!("{part}.done")))
+        .and_then(|()| sync_folder(&repair))
+        .map_err(failed("make a part anew"))?;
+    tidy_up(&repair);
     Ok(())
+}
+
+/// Deletes copies that are of no use any more. What stays is in nobody's way.
+fn tidy_up(repair: &Path) {
+    for part in PARTS {
+        let _ = fs::remove_dir_all(repair.join(format!("{part}.done")));
+    }
+    // Goes only if nothing is left in it.
+    let _ = fs::remove_dir(repair);
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

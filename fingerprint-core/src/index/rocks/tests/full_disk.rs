@@ -69,8 +69,9 @@ fn run_child(folder: &Path, kib: usize, namespaces: &[&str]) -> bool {
     true
 }
 
-/// Limits with which a disk of some MiB is full of logs, tables and segments alike.
-const LIMITS: Limits = Limits { buffer_postings: 2_000 };
+/// Limits with which a disk of some MiB is full of logs, tables and segments alike. Merges are rare: one
+/// that finds no room gives back what it has written, and there is room for another track.
+const LIMITS: Limits = Limits { buffer_postings: 2_000, fan_in: 4 };
 
 /// The child: fills its disk.
 fn fill(disk: &Path) {

@@ -1,12 +1,14 @@
 //! Repairs that are interrupted, and damage by chance: whatever happens, the next repair ends it.
 
+use std::path::PathBuf;
+
 use rocksdb::IteratorMode;
 
 use super::damage::{assert_answers, check, damage, index};
 use super::*;
-use crate::index::Fault;
 use crate::index::rocks::check::{self, Access};
 use crate::index::rocks::repair;
+use crate::index::{Fault, reindex};
 
 /// Damages several things at once.
 fn damage_much(folder: &Path) {
@@ -69,11 +71,65 @@ fn a_part_that_was_being_replaced_is_not_lost() {
         assert!(opened.to_string().contains("repair of it was interrupted"), "{opened}");
         assert!(opened.to_string().contains("--repair"), "{opened}");
         assert_eq!(check(folder.path()).faults, [Fault::Interrupted]);
+        let scratch = tempfile::tempdir().unwrap();
+        let followed = RocksIndex::follow(folder.path(), scratch.path(), &Params::default());
+        assert!(followed.unwrap_err().to_string().contains("interrupted"));
+        let new = scratch.path().join("new");
+        let copied =
+            reindex(folder.path(), &new, &Params::default(), &mut |_| ControlFlow::Continue(()));
+        assert!(copied.unwrap_err().to_string().contains("interrupted"));
         let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
         assert!(repaired.before.is_whole());
         assert_answers(folder.path(), &tracks, &[]);
         assert!(!folder.path().join("repair").exists());
     }
+}
+
+/// A part has taken its copies over, and they were being deleted.
+#[test]
+fn copies_that_were_being_deleted_count_no_more() {
+    let (folder, tracks) = index();
+    let (inner, _) = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
+    repair::copy_rows(&inner, TRACKS).unwrap();
+    drop(inner);
+    let copies = folder.path().join("repair");
+    fs::rename(copies.join(TRACKS), copies.join(format!("{TRACKS}.done"))).unwrap();
+    for copy in fs::read_dir(copies.join(format!("{TRACKS}.done"))).unwrap() {
+        fs::remove_file(copy.unwrap().path()).unwrap();
+    }
+    let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+    assert!(repaired.before.is_whole());
+    assert!(!copies.exists());
+    assert_answers(folder.path(), &tracks, &[]);
+}
+
+/// Until a repair has ended, a cut log is told, and everything is kept as it was.
+#[test]
+fn what_a_log_has_lost_is_told_until_a_repair_has_ended() {
+    let (folder, _) = index();
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let paths = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let log = paths(folder.path()).into_iter().find(is_log).unwrap();
+    let bytes = fs::read(&log).unwrap();
+    fs::write(&log, &bytes[..bytes.len() - 100]).unwrap();
+    let is_told = || matches!(check(folder.path()).faults.first(), Some(Fault::Log { .. }));
+    assert!(is_told());
+    // Killed while it was checking, and again.
+    for _ in 0..2 {
+        let opened = check::open(folder.path(), &Params::default(), Access::Repair).unwrap();
+        assert!(matches!(opened.1, Some(Fault::Log { .. })));
+        drop(opened);
+        assert!(is_told());
+        assert!(RocksIndex::open(folder.path(), &Params::default()).is_err());
+    }
+    let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+    assert!(repaired.after.unwrap().is_whole());
+    let kept = repaired.kept_files.unwrap().join(log.file_name().unwrap());
+    assert_eq!(fs::read(kept).unwrap(), bytes[..bytes.len() - 100]);
+    assert!(check(folder.path()).is_whole());
+    RocksIndex::open(folder.path(), &Params::default()).unwrap();
 }
 
 /// What happens to a row.
