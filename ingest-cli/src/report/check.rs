@@ -132,7 +132,7 @@ fn human(row: &CheckRow<'_>) -> Vec<String> {
     }
     if let Some(folder) = row.kept_files {
         lines.push(format!(
-            "files with rows that cannot be read are kept in {}; delete them when you need them no more",
+            "files as they were before the repair are kept in {}; delete them when you need them no more",
             folder.display()
         ));
     }

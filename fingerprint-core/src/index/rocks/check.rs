@@ -134,10 +134,13 @@ fn open_any(
         return Err(IndexError::Missing { path: path.to_owned() });
     }
     let acknowledged = match access {
-        Access::Read => Acknowledged::hold(path)?,
+        Access::Read => {
+            let held = Acknowledged::hold(path)?;
+            format::check_files(path)?;
+            held
+        }
         Access::Repair => Some(format::take(path)?),
     };
-    format::check_files(path)?;
     let mut options = options::database();
     options.set_max_open_files(OPEN_FILES_MAX);
     let claim = acknowledged.as_ref().map(Acknowledged::claim).unwrap_or_default();
