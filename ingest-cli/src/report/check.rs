@@ -125,6 +125,13 @@ fn human(row: &CheckRow<'_>) -> Vec<String> {
         false => format!("fault: {} ({})", row.message, row.way_out),
     };
     shorten(&mut lines, "faults", row.faults.iter().map(fault));
+    if mends && row.faults.iter().any(|fault| matches!(fault.fault, Fault::Log { .. })) {
+        lines.push(
+            "lost: changes behind the damage of the log; ingest again what was added last, and remove again \
+             what was removed last"
+                .to_owned(),
+        );
+    }
     shorten(&mut lines, "lost tracks", row.lost.iter().map(lost));
     if row.written_segment_count > 0 {
         let segments = counted(row.written_segment_count, "segment");
@@ -159,7 +166,7 @@ fn lost(track: &LostTrack) -> String {
     let known = metadata.and_then(|m| m.title.as_ref().or(m.attributes.get(FILE_ATTRIBUTE)));
     let known = known.map(|title| format!(" ({title})")).unwrap_or_default();
     let id = &track.track_id;
-    format!("lost: track {id}{known}; ingest its recording again: earmark ingest --force FILE")
+    format!("lost: track {id}{known}; ingest its recording again: earmark ingest FILE")
 }
 
 /// Adds the first few, and how many more there are.

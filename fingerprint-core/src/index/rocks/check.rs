@@ -161,7 +161,11 @@ fn open_any(
     }
     let opened = match access {
         Access::Read => DB::open_cf_descriptors_read_only(&options, path, families, false),
-        Access::Repair => DB::open_cf_descriptors(&options, path, families),
+        Access::Repair => DB::open_cf_descriptors(&options, path, families).or_else(|_| {
+            // Some records can be read and not be understood, over which RocksDB does not get.
+            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            DB::open_cf_descriptors(&options, path, options::families(true))
+        }),
     };
     let db = opened.map_err(|error| format::open_error(path, error))?;
     let mut inner = Inner::new(db, path, params, Limits::default());

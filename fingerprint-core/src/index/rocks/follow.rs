@@ -59,7 +59,7 @@ use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
 
 /// How often it is tried again to catch up when the writer changes files meanwhile, …
-const ATTEMPTS: usize = 50;
+const ATTEMPTS: usize = 25;
 /// … and the pause before.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -161,7 +161,7 @@ fn open_between_changes(
             Err(error) if may_pass(&error) && attempt < ATTEMPTS => {
                 thread::sleep(PAUSE);
             }
-            opened => return opened,
+            opened => return opened.map_err(|error| or_damage(path, error)),
         }
     }
 }
@@ -173,6 +173,20 @@ fn may_pass(error: &IndexError) -> bool {
         error,
         IndexError::Storage { .. } | IndexError::Corrupt { .. } | IndexError::Missing { .. }
     )
+}
+
+/// What is wrong with the files, if that is why an instance saw what it should not: it passes over files
+/// that it cannot read, and does not say so.
+fn or_damage(path: &Path, error: IndexError) -> IndexError {
+    if !may_pass(&error) {
+        return error;
+    }
+    if let Err(pending) = repair::refuse_pending(path) {
+        return pending;
+    }
+    let (options, families) = (options::database(), options::families(true));
+    let opened = DB::open_cf_descriptors_read_only(&options, path, families, false);
+    opened.err().map_or(error, |source| open_error(path, source))
 }
 
 /// A fresh instance, with nothing loaded yet.
@@ -277,7 +291,7 @@ impl FollowerIndex {
                 }
                 // Files may have been deleted under an instance that is being opened.
                 Err(error) if may_pass(&error) && attempt < ATTEMPTS => instance = None,
-                Err(error) => return Err(error),
+                Err(error) => return Err(or_damage(&self.path, error)),
                 Ok(None) => {}
             }
             thread::sleep(PAUSE);

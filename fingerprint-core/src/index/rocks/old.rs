@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rocksdb::{DB, DBRecoveryMode, ErrorKind, IteratorMode, Options, ReadOptions};
 
-use super::recovery::{check_logs, recovery_mode};
+use super::recovery::{check_logs, check_manifest, recovery_mode};
 use super::{
     CONSTELLATIONS, FORMAT_VERSION, META, SEGMENTS, TRACKS, acknowledged, corrupt, filling,
     format1, header, open_error, parse_record, repair, storage,
@@ -87,6 +87,7 @@ impl OldIndex {
             return Err(IndexError::NothingToReindex { path: path.to_owned() });
         }
         check_logs(path)?;
+        check_manifest(path, acknowledged::claim_of(path))?;
         repair::refuse_pending(path)?;
         let families = header::families(path)?;
         if !PARTS.iter().all(|part| families.iter().any(|family| family == part)) {

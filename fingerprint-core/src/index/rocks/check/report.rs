@@ -208,7 +208,7 @@ impl Fault {
             Self::Interrupted => "--repair ends it",
             Self::Log { .. } => {
                 "--repair keeps what can be read, and all files as they are in the folder lost; then ingest again \
-                 what was added last, with --force, and remove again what was removed last"
+                 what was added last, and remove again what was removed last"
             }
             Self::Unreadable { .. } => {
                 "--repair keeps all rows that can be read and writes the part anew; look after the disk"
@@ -219,7 +219,7 @@ impl Fault {
             | Self::SamePlace { .. }
             | Self::PeaksMissing { .. }
             | Self::PeaksDamaged { .. } => {
-                "--repair takes the track out; then ingest its recording again, with --force"
+                "--repair takes the track out; then ingest its recording again"
             }
             Self::RecordField { .. } => "--repair mends the record",
             Self::ContentMissing { .. } => "--repair adds the row",
