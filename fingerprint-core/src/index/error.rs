@@ -157,9 +157,9 @@ pub enum IndexError {
         /// What is wrong.
         what: String,
     },
-    /// The folder of an index that is followed was exchanged for another.
+    /// The folder of an index that is open was moved, or exchanged for another.
     #[error(
-        "another folder was put in the place of index {}; restart what follows it, to show what is there now",
+        "index {} is not in its place any more, or another one is; start the program that has it open again",
         path.display()
     )]
     Exchanged {

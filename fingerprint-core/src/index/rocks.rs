@@ -124,6 +124,8 @@ pub struct RocksIndex {
 struct Inner {
     db: DB,
     path: PathBuf,
+    /// What the system calls the folder at `path`; `None` if it could not be asked.
+    folder: Option<u64>,
     params: Params,
     limits: Limits,
     /// Next free position; held while writing, so that there is one writer at a time.
@@ -304,6 +306,11 @@ impl Drop for RocksIndex {
             // A panic there has been reported already and has harmed nothing here.
             let _ = worker.join();
         }
+        if self.inner.refuse_exchanged().is_err() {
+            // Closing the database would write into the other folder; the process that ends closes it.
+            std::mem::forget(Arc::clone(&self.inner));
+            return;
+        }
         let next = *lock(&self.inner.next_position);
         // What cannot be written now is made anew when the index is opened.
         let _ = self.inner.freeze(next).and_then(|()| self.inner.flush_frozen());
@@ -317,6 +324,7 @@ impl Inner {
         Self {
             db,
             path: path.to_owned(),
+            folder: header::folder_number(path).ok(),
             params: *params,
             limits,
             next_position: Mutex::new(0),
@@ -377,6 +385,7 @@ impl Inner {
         let Some(acknowledged) = &self.acknowledged else {
             return Err(IndexError::ReadOnly { path: self.path.clone() });
         };
+        self.refuse_exchanged()?;
         acknowledged.commit(|change| {
             batch.put_cf(self.family(META), header::CHANGE, change.to_be_bytes());
             self.db.write_opt(batch, &durable).map_err(storage("write to the index"))
@@ -385,6 +394,7 @@ impl Inner {
 
     /// Writes what RocksDB has in memory to files, all parts together.
     fn flush_tables(&self) -> Result<(), IndexError> {
+        self.refuse_exchanged()?;
         let parts = PARTS.map(|part| self.family(part));
         let parts: Vec<_> = parts.iter().collect();
         let flushed = self.db.flush_cfs_opt(&parts, &FlushOptions::default());

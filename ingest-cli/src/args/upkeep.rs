@@ -16,7 +16,7 @@ Everything is read: header, records, peaks, every checksum, and each posting is 
 peaks of its track. The index must not be in use; without --repair nothing is changed.
 
 --repair makes postings anew from the stored peaks, deletes rows that belong to nothing, and takes
-out tracks whose record or peaks are lost. It names them; ingest their recordings again with --force.
+out tracks whose record or peaks are lost. It names them; ingest their recordings again.
 It may be interrupted and begun anew. It needs as much free space as the postings take.
 
 JSON (--format json): one object:
@@ -28,7 +28,7 @@ JSON (--format json): one object:
   lost         tracks that cannot be saved: track_id, metadata (null if it is lost too)
   remaining    faults that the repair has left; empty without --repair
   written_segment_count      segments that the repair has made anew
-  kept_files   folder with the files in which rows cannot be read, if the repair replaced any
+  kept_files   folder with files as they were before, if the repair replaced any
   elapsed_s";
 
 #[derive(Debug, Args)]

@@ -33,7 +33,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -42,14 +41,13 @@ use std::time::Duration;
 use rocksdb::DB;
 
 use super::acknowledged::{self, Claim};
-use super::header::{CHANGE, check_files, is_index, open_error};
+use super::header::{CHANGE, check_files, folder_number, is_index, open_error};
 use super::lens::BucketLens;
 use super::read::BlockCache;
 use super::recovery::{check_manifest, cut_off};
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
 use super::{
-    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, io_failure, lock, options, read, repair,
-    storage,
+    BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, repair, storage,
 };
 use crate::hash::KeyRange;
 use crate::index::buffer::Buffer;
@@ -58,7 +56,7 @@ use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::{ContentHash, TrackId};
 
-/// How often it is tried again to catch up when the writer changes files meanwhile, …
+/// How often it is tried to open or to catch up when the writer changes files meanwhile, …
 const ATTEMPTS: usize = 25;
 /// … and the pause before.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -124,8 +122,9 @@ impl RocksIndex {
             return Err(IndexError::Missing { path: path.to_owned() });
         }
         let (lens, blocks) = (Arc::new(BucketLens::new()), Arc::new(read::new_cache()));
-        let shared = (Arc::clone(&lens), Arc::clone(&blocks));
-        let first = Arc::new(open_between_changes(path, scratch, params, &shared)?);
+        let shared = || (Arc::clone(&lens), Arc::clone(&blocks));
+        let first = between_changes(|| open(path, scratch, params, shared()));
+        let first = Arc::new(first.map_err(|error| or_damage(path, error))?);
         let progress = Progress {
             folder: folder_number(path)?,
             spare: None,
@@ -147,23 +146,21 @@ impl RocksIndex {
     }
 }
 
-/// [`open`], again if files are deleted by the writer meanwhile.
-fn open_between_changes(
-    path: &Path,
-    scratch: &Path,
-    params: &Params,
-    (lens, blocks): &(Arc<BucketLens>, Arc<BlockCache>),
-) -> Result<Inner, IndexError> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match open(path, scratch, params, (Arc::clone(lens), Arc::clone(blocks))) {
-            Err(error) if may_pass(&error) && attempt < ATTEMPTS => {
-                thread::sleep(PAUSE);
-            }
-            opened => return opened.map_err(|error| or_damage(path, error)),
+/// Opens an index that its writer may be changing: again, for a while, if it saw what passes.
+///
+/// # Errors
+///
+/// Those of the last attempt.
+pub(super) fn between_changes<T>(
+    mut open: impl FnMut() -> Result<T, IndexError>,
+) -> Result<T, IndexError> {
+    for _ in 1..ATTEMPTS {
+        match open() {
+            Err(error) if may_pass(&error) => thread::sleep(PAUSE),
+            opened => return opened,
         }
     }
+    open()
 }
 
 /// True of what an instance may see that is opened while the writer exchanges files, even an index
@@ -365,12 +362,6 @@ impl FollowerIndex {
         next.change_live(Live { timeline: Arc::new(timeline), stats });
         Ok(())
     }
-}
-
-/// What the system calls a folder, whatever its name is.
-fn folder_number(path: &Path) -> Result<u64, IndexError> {
-    let metadata = std::fs::metadata(path).map_err(io_failure("look at the folder of the index"));
-    metadata.map(|metadata| metadata.ino())
 }
 
 fn same(a: &[Arc<Segment>], b: &[Arc<Segment>]) -> bool {

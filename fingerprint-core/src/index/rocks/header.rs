@@ -1,6 +1,7 @@
 //! Is this folder an index, and one of ours? Format, parameters, and who else has it open.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -90,6 +91,29 @@ impl Inner {
         }
         Ok(Some(self.get_meta("next")?.map_or(0, u32::from_be_bytes)))
     }
+}
+
+impl Inner {
+    /// Refuses to write if the folder is not the one any more that was opened: RocksDB goes by names, and
+    /// would spoil what is there now.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Exchanged`].
+    pub(super) fn refuse_exchanged(&self) -> Result<(), IndexError> {
+        if self.folder.is_some() && self.folder == folder_number(&self.path).ok() {
+            return Ok(());
+        }
+        // Else it would delete, by their names, files that it does not know.
+        let _ = self.db.disable_file_deletions();
+        Err(IndexError::Exchanged { path: self.path.clone() })
+    }
+}
+
+/// What the system calls a folder, whatever its name is.
+pub(super) fn folder_number(path: &Path) -> Result<u64, IndexError> {
+    let metadata = path.metadata().map_err(io_failure("look at the folder of the index"))?;
+    Ok(metadata.ino())
 }
 
 /// True if there is an index in the folder.

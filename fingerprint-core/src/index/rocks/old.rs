@@ -4,11 +4,10 @@
 //! read-only disk. What another process adds to it later is not seen.
 
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use rocksdb::{DB, DBRecoveryMode, ErrorKind, IteratorMode, Options, ReadOptions};
 
+use super::follow::between_changes;
 use super::recovery::{check_logs, check_manifest, recovery_mode};
 use super::{
     CONSTELLATIONS, FORMAT_VERSION, META, SEGMENTS, TRACKS, acknowledged, corrupt, filling,
@@ -21,10 +20,6 @@ use crate::units::{ContentHash, TrackId};
 
 /// All that is read of it.
 const PARTS: [&str; 3] = [META, TRACKS, CONSTELLATIONS];
-/// How often it is tried again to open an index that may be changing, …
-const ATTEMPTS: usize = 20;
-/// … and the pause before.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Bytes that are read ahead while tracks are listed.
 const READAHEAD_BYTES: usize = 1 << 20;
 
@@ -67,19 +62,7 @@ impl From<TrackRecord> for OldTrack {
 impl OldIndex {
     /// Opens the index in folder `path`, whose stored peaks must serve for `params`.
     pub(super) fn open(path: &Path, params: &Params) -> Result<Self, IndexError> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match Self::try_to_open(path, params) {
-                // Another process may be writing it, and replace a file that is just being opened.
-                Err(IndexError::Storage { .. } | IndexError::Corrupt { .. })
-                    if attempt < ATTEMPTS =>
-                {
-                    thread::sleep(PAUSE);
-                }
-                opened => return opened,
-            }
-        }
+        between_changes(|| Self::try_to_open(path, params))
     }
 
     fn try_to_open(path: &Path, params: &Params) -> Result<Self, IndexError> {

@@ -217,6 +217,7 @@ impl Inner {
         stretch: Stretch,
         fill: Fill<'_>,
     ) -> Result<Segment, IndexError> {
+        self.refuse_exchanged()?;
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
         let folder = self.path.join(INCOMING);
         fs::create_dir_all(&folder).map_err(io_failure("make a folder for postings"))?;

@@ -287,6 +287,37 @@ pub(super) fn in_parts() -> (TempDir, RocksIndex, Vec<NewTrack>) {
     (folder, index, tracks)
 }
 
+/// Someone puts another index in the place of one that is open for writing: neither is spoiled.
+#[test]
+fn an_exchanged_folder_is_not_written_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let [place, other, moved] = ["index", "other", "moved"].map(|name| folder.path().join(name));
+    let all = ranges(0..5);
+    open(&other, APART).add(&[track(1, 1)]).unwrap();
+    let index = open(&place, FEW);
+    index.add(&[track(2, 2)]).unwrap();
+    fs::rename(&place, &moved).unwrap();
+    fs::rename(&other, &place).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for error in [
+        index.add(&[track(3, 3)]).unwrap_err(),
+        index.flush().unwrap_err(),
+        index.compact().unwrap_err(),
+    ] {
+        assert!(matches!(error, IndexError::Exchanged { .. }), "{error}");
+    }
+    index.back_up(&scratch.path().join("backups"), None).unwrap_err();
+    drop(index);
+    for (folder, id) in [(&place, 1), (&moved, 2)] {
+        // This process has them still.
+        let copy = killed(folder);
+        let checked = RocksIndex::check(copy.path(), &Params::default(), &|_| ()).unwrap();
+        assert_eq!(checked.faults, []);
+        let index = open(copy.path(), APART);
+        assert_eq!(read(&index, &all), read(&memory_with(&[track(id, id)]), &all));
+    }
+}
+
 /// The files as a process leaves them that is killed.
 pub(super) fn killed(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();

@@ -67,6 +67,7 @@ impl Inner {
 
     /// Writes to files what is in memory only, and links to all files.
     pub(super) fn snapshot(&self) -> Result<Snapshot, BackupError> {
+        self.refuse_exchanged()?;
         let scratch = Scratch::new(&self.path)?;
         let path = scratch.path().join("index");
         let failed = |source| BackupError::storage("make a snapshot", path.clone(), source);

@@ -295,6 +295,19 @@ fn a_backup_of_other_parameters_is_restored_for_reindexing() {
     RocksIndex::open(&place, &other).unwrap();
 }
 
+#[test]
+fn a_damaged_file_of_an_earlier_backup_is_not_blamed_on_the_index() {
+    let fixture = Fixture::new();
+    for name in fixture.files().iter().filter(|name| name.starts_with("shared")) {
+        let file = fixture.backups().join(name);
+        let len = fs::metadata(&file).unwrap().len();
+        fs::write(&file, vec![7; usize::try_from(len).unwrap()]).unwrap();
+    }
+    let error = fixture.index.back_up(&fixture.backups(), None).unwrap_err();
+    let BackupError::Damaged { file, .. } = error else { panic!("{error}") };
+    assert!(file.starts_with(fixture.backups()), "{}", file.display());
+}
+
 /// A process that was killed between writing and verifying.
 #[test]
 fn a_backup_that_was_not_verified_is_not_taken_unasked() {

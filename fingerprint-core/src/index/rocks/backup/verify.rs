@@ -99,7 +99,12 @@ pub(super) fn verify_new(
             .and_then(|target| symlink(target, scratch.path().join(name)))
             .map_err(|source| folder.failed("try to open a backup", source))?;
     }
-    examine(scratch.path(), &index.params)
+    let examined = examine(scratch.path(), &index.params);
+    if let Err(BackupError::Index(IndexError::Corrupt { .. })) = examined {
+        // Most likely in a file that an earlier backup has brought.
+        manifest.files.iter().try_for_each(|file| check(folder, file))?;
+    }
+    examined
 }
 
 /// Compares a file with its checksum.
