@@ -84,6 +84,11 @@ pub(crate) fn from_index(error: IndexError) -> Status {
             Status::resource_exhausted("the server's disk is full; what was acknowledged is safe")
         }
         IndexError::ReadOnly { .. } => read_only(),
+        IndexError::Exchanged { .. } => {
+            let text =
+                "the folder of the server's index was moved or exchanged; start the server again";
+            logged("the index failed", &error, Status::failed_precondition(text))
+        }
         IndexError::Storage { .. }
         | IndexError::InUse { .. }
         | IndexError::Missing { .. }
@@ -96,7 +101,6 @@ pub(crate) fn from_index(error: IndexError) -> Status {
         | IndexError::Incomplete { .. }
         | IndexError::ParamsMismatch { .. }
         | IndexError::Corrupt { .. }
-        | IndexError::Exchanged { .. }
         | IndexError::BeyondRepair { .. } => internal("the index failed", &error),
         _ => internal("an error of a kind unknown to the server", &error),
     }

@@ -173,6 +173,8 @@ fn opening_tells_what_is_wrong() {
     let params = Params::default();
     let open = |params| RocksIndex::open(folder.path(), params);
     assert!(matches!(open(&params), Err(IndexError::Missing { .. })));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(RocksIndex::open(file.path(), &params), Err(IndexError::Missing { .. })));
     let index = RocksIndex::create_or_open(folder.path(), &params).unwrap();
     assert!(matches!(open(&params), Err(IndexError::InUse { .. })));
     assert!(matches!(

@@ -124,15 +124,15 @@ pub(super) fn folder_number(path: &Path) -> Result<u64, IndexError> {
 /// new one in its place would delete them.
 pub(super) fn is_index(path: &Path) -> Result<bool, IndexError> {
     let failed = io_failure("look into the folder of the index");
-    if path.join("CURRENT").try_exists().map_err(&failed)? {
-        return Ok(true);
-    }
     let entries = match path.read_dir() {
         Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
             return Ok(false);
         }
         entries => entries.map_err(&failed)?,
     };
+    if path.join("CURRENT").try_exists().map_err(&failed)? {
+        return Ok(true);
+    }
     for entry in entries {
         // A creation that a crash has ended has neither tables nor, before CURRENT, a log.
         let name = entry.map_err(&failed)?.file_name();
