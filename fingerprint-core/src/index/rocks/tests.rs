@@ -7,11 +7,14 @@ mod interrupted;
 mod kills;
 mod missing_rows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use rocksdb::Options;
@@ -318,16 +321,29 @@ fn an_exchanged_folder_is_not_written_into() {
     }
 }
 
-/// The files as a process leaves them that is killed.
+/// The files as a process leaves them that is killed. Threads of the index may be writing and deleting
+/// files meanwhile, so what is copied counts only if nothing has changed while it was.
 pub(super) fn killed(folder: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = entry.unwrap();
-        if file.file_type().unwrap().is_file() {
-            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    for _ in 0..1_000 {
+        let (before, copy) = (files_of(folder), tempfile::tempdir().unwrap());
+        let is_copied =
+            before.keys().all(|name| fs::copy(folder.join(name), copy.path().join(name)).is_ok());
+        if is_copied && files_of(folder) == before {
+            return copy;
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    copy
+    panic!("{} does not come to rest", folder.display());
+}
+
+/// The files of a folder by name, and what changes when one of them is written.
+fn files_of(folder: &Path) -> BTreeMap<OsString, (u64, u64, SystemTime)> {
+    let of_entry = |entry: fs::DirEntry| {
+        // A file that was just deleted is none.
+        let file = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        Some((entry.file_name(), (file.ino(), file.len(), file.modified().unwrap())))
+    };
+    fs::read_dir(folder).unwrap().filter_map(|entry| of_entry(entry.unwrap())).collect()
 }
 
 #[test]
