@@ -1,4 +1,4 @@
-//! Commands that need the folder of an index for themselves, which a server cannot do for them.
+//! The folder of an index: what to tell when it cannot be opened, and how large it is.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,18 +7,30 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, anyhow};
 use fingerprint_core::index::IndexError;
 
-/// What to do about an index that could not be opened.
+/// Names the folder of an index that is damaged, which the index itself does not.
+pub(crate) fn with_folder(error: IndexError, dir: &Path) -> Error {
+    match error {
+        IndexError::Corrupt { .. } | IndexError::BeyondRepair { .. } => {
+            Error::from(error).context(format!("index {}", dir.display()))
+        }
+        error => error.into(),
+    }
+}
+
+/// What to do about an index that could not be opened by a command that needs it for itself, which a
+/// server cannot do for it.
 pub(crate) fn explain(error: IndexError, dir: &Path) -> Error {
-    let dir = dir.display();
     match error {
         IndexError::InUse { .. } => anyhow!(
-            "index {dir} is in use by another process; end that first: this command needs the index for itself"
+            "index {} is in use by another process; end that first: this command needs the index for itself",
+            dir.display()
         ),
         IndexError::Storage { .. } => Error::from(error).context(format!(
-            "index {dir} cannot be worked on; if the disk is sound and has room, restore the folder from \
-             a backup, or ingest the catalog into a new one"
+            "index {} cannot be worked on; if the disk is sound and has room, restore the folder from \
+             a backup, or ingest the catalog into a new one",
+            dir.display()
         )),
-        error => error.into(),
+        error => with_folder(error, dir),
     }
 }
 
@@ -54,6 +66,12 @@ pub(crate) fn bytes(dir: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_index_is_named() {
+        let error = explain(IndexError::Corrupt { what: "no header".into() }, Path::new("a"));
+        assert!(format!("{error:#}").starts_with("index a: index is corrupt: no header"));
+    }
 
     #[test]
     fn an_index_in_use_is_told_without_a_server_that_could_not_help() {

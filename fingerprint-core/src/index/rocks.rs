@@ -22,7 +22,7 @@
 //!
 //! # Memory
 //!
-//! 512 MiB of blocks of postings, 64 MiB of RocksDB's own, 64 MiB of changes that are not in files
+//! 1 GiB of blocks of postings, 64 MiB of RocksDB's own, 64 MiB of changes that are not in files
 //! yet, two buffers of 16 to 32 MiB, 12 MiB of lengths; and what grows with the index: directories (8
 //! bytes a block), the timeline, and RocksDB's own indexes. A search of 100,000 tracks was seen at
 //! 820 MiB in all.

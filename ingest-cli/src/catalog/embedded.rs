@@ -15,6 +15,7 @@ use fingerprint_core::units::TrackId;
 use tempfile::TempDir;
 
 use super::{Access, AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
+use crate::folder::with_folder;
 
 /// Tracks read from the index at a time.
 const PAGE_LEN: usize = 500;
@@ -80,7 +81,7 @@ impl EmbeddedCatalog {
                  server printed when it started){}",
                 if READERS.contains(&command) { "; or add --read-only" } else { "" }
             ),
-            e => e.into(),
+            e => with_folder(e, dir),
         })?;
         Ok(Self { index, params })
     }

@@ -41,7 +41,7 @@ fn a_server_answers_as_a_folder_does() {
     // What only the server can know of its memory.
     assert_eq!(stats["buffered_posting_count"], stats["posting_count"]);
     assert!(stats["list_lengths"]["longest"].as_u64().unwrap() > 0, "{stats}");
-    assert_eq!(stats["block_cache"]["bytes_max"], 512 << 20);
+    assert_eq!(stats["block_cache"]["bytes_max"], 1 << 30);
     assert!(stats["resident_bytes"].as_u64().unwrap() > 1 << 20, "{stats}");
 }
 

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use report::{CheckReport, Fault, LostTrack};
-use rocksdb::{DB, DBRecoveryMode};
+use rocksdb::{DB, DBRecoveryMode, Options};
 use rows::Damage;
 pub(super) use rows::Rows;
 use tracks::Known;
@@ -155,18 +155,25 @@ fn open_any(
         Err(error) => return Err(error),
     };
     options.set_wal_recovery_mode(mode);
-    let families = options::families(true);
     if access == Access::Repair && log_fault.is_some() {
         repair::keep_all(path)?;
     }
-    let opened = match access {
-        Access::Read => DB::open_cf_descriptors_read_only(&options, path, families, false),
-        Access::Repair => DB::open_cf_descriptors(&options, path, families).or_else(|_| {
-            // Some records can be read and not be understood, over which RocksDB does not get.
-            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-            DB::open_cf_descriptors(&options, path, options::families(true))
-        }),
+    let open = |options: &Options| {
+        let families = options::families(true);
+        match access {
+            Access::Read => DB::open_cf_descriptors_read_only(options, path, families, false),
+            Access::Repair => DB::open_cf_descriptors(options, path, families),
+        }
     };
+    let opened = open(&options).or_else(|error| {
+        // Some records of the log can be read and not be understood, over which RocksDB does not get.
+        if access == Access::Repair {
+            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        }
+        // It opens some of its files at once. One that is gone is told when it is read, as others are.
+        options.set_paranoid_checks(false);
+        open(&options).map_err(|_| error)
+    });
     let db = opened.map_err(|error| format::open_error(path, error))?;
     let mut inner = Inner::new(db, path, params, Limits::default());
     // Held, so that nobody writes meanwhile. What it claims stays until a repair has ended.

@@ -15,7 +15,7 @@ const GONE: &str = "No such file or directory";
 pub(super) fn storage(action: &'static str) -> impl Fn(rocksdb::Error) -> IndexError {
     move |source| {
         let text = source.to_string();
-        if source.kind() == ErrorKind::Corruption || text.contains(GONE) {
+        if is_damage(&source) {
             return corrupt(format!("files are damaged, seen while trying to {action}: {text}"));
         }
         let source = Box::new(source);
@@ -24,6 +24,11 @@ pub(super) fn storage(action: &'static str) -> impl Fn(rocksdb::Error) -> IndexE
         }
         IndexError::Storage { action, source }
     }
+}
+
+/// True if files are damaged or gone, and not if a disk does not answer.
+pub(super) fn is_damage(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::Corruption || error.to_string().contains(GONE)
 }
 
 /// True of what the system or RocksDB says of a full disk.

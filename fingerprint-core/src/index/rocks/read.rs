@@ -33,10 +33,10 @@ const PROBED_TIME: Duration = Duration::from_micros(400);
 /// Threads that read from a disk: one block takes 60 µs alone, and 25 µs with eight readers or more.
 const READERS: usize = 8;
 
-/// Memory of the blocks that are kept, 512 MiB, …
-const CACHE_BYTES: u64 = 512 << 20;
+/// Memory of the blocks that are kept, 1 GiB, …
+const CACHE_BYTES: u64 = 1 << 30;
 /// … and how many these are, about.
-const CACHED_BLOCKS: usize = 180_000;
+const CACHED_BLOCKS: usize = 360_000;
 
 /// What is told of each range that is not empty: its place and its postings.
 pub(super) type Visit<'v> = dyn FnMut(usize, &[Posting]) -> ControlFlow<()> + 'v;

@@ -242,7 +242,8 @@ impl fmt::Display for Fault {
             Self::Interrupted => write!(f, "a repair was interrupted"),
             Self::Log { what } => write!(f, "the log of the latest changes is damaged: {what}"),
             Self::Unreadable { part, place_count, what } => {
-                write!(f, "rows of {part} cannot be read in {place_count} places: {what}")
+                let places = if *place_count == 1 { "place" } else { "places" };
+                write!(f, "rows of {part} cannot be read in {place_count} {places}: {what}")
             }
             Self::Header { field, what } => write!(f, "header field {field} {what}"),
             Self::Record { what, .. } => write!(f, "{what}"),

@@ -1,13 +1,14 @@
 //! All rows of a part that can be read, also behind those that cannot.
 //!
-//! RocksDB reads rows in blocks with a checksum. An iterator that meets a damaged block ends, with an
-//! error; rows behind that block can be read by seeking beyond it. Where it ends is not known, but a
+//! RocksDB reads rows in blocks with a checksum. An iterator that meets a damaged block, or a file that
+//! is gone, ends with an error; rows behind that block can be read by seeking beyond it. Where it ends is not known, but a
 //! seek tells whether a place is behind it: so the place is found by looking ever further, and then by
 //! halving.
 
-use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
+use rocksdb::{DBRawIterator, ReadOptions};
 
 use crate::index::IndexError;
+use crate::index::rocks::failure::is_damage;
 use crate::index::rocks::{BLOCKS, CONSTELLATIONS, HASH_BYTES, Inner, SEGMENTS, storage};
 use crate::units::TRACK_ID_BYTES_MAX;
 
@@ -129,7 +130,7 @@ impl<'i> Rows<'i> {
     fn is_readable(&mut self) -> Result<bool, IndexError> {
         match self.iterator.status() {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Corruption => {
+            Err(error) if is_damage(&error) => {
                 self.damage.what.get_or_insert_with(|| error.to_string());
                 Ok(false)
             }

@@ -95,8 +95,8 @@ fn keep_files(inner: &Inner, part: &str) -> io::Result<()> {
     for file in files.iter().filter(|file| file.column_family_name == part) {
         let name = file.name.trim_start_matches('/');
         let (from, to) = (inner.path.join(name), lost.join(format!("{part}-{name}")));
-        // A repair that was interrupted may have kept it already.
-        if !to.exists() && fs::hard_link(&from, &to).is_err() {
+        // A repair that was interrupted may have kept it already; and it may be gone.
+        if from.exists() && !to.exists() && fs::hard_link(&from, &to).is_err() {
             // Not all file systems have links.
             fs::copy(from, to)?;
         }
