@@ -24,6 +24,7 @@ mod tally;
 mod tracks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,9 +35,13 @@ pub(super) use rows::Rows;
 use tracks::Known;
 
 use super::acknowledged::Acknowledged;
-use super::recovery::recovery_mode;
+use super::failure::is_damage;
+use super::recovery::{self, recovery_mode};
 use super::segments::Segment;
-use super::{Inner, Limits, RocksIndex, acknowledged, header as format, options, repair};
+use super::{
+    Inner, Limits, PARTS, RocksIndex, acknowledged, header as format, io_failure, options, repair,
+    storage,
+};
 use crate::index::{IndexError, TrackRecord};
 use crate::params::Params;
 use crate::units::{ContentHash, TrackId};
@@ -165,16 +170,26 @@ fn open_any(
             Access::Repair => DB::open_cf_descriptors(options, path, families),
         }
     };
-    let opened = open(&options).or_else(|error| {
+    let mut opened = open(&options);
+    if opened.is_err() && access == Access::Repair {
         // Some records of the log can be read and not be understood, over which RocksDB does not get.
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        opened = open(&options);
+    }
+    if opened.as_ref().is_err_and(is_damage) {
+        // It opens some of its tables at once. One that is gone is told when it is read, as others are.
+        // RocksDB then also passes over what it cannot read of its log, without a word, and deletes it.
         if access == Access::Repair {
-            options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            repair::keep_all(path)?;
         }
-        // It opens some of its files at once. One that is gone is told when it is read, as others are.
         options.set_paranoid_checks(false);
-        open(&options).map_err(|_| error)
-    });
+        opened = open(&options).or(opened);
+    }
     let db = opened.map_err(|error| format::open_error(path, error))?;
+    let log_fault = match log_fault {
+        None => recovery::fault_behind(&db, claim)?.map(|what| Fault::Log { what }),
+        fault => fault,
+    };
     let mut inner = Inner::new(db, path, params, Limits::default());
     // Held, so that nobody writes meanwhile. What it claims stays until a repair has ended.
     inner.acknowledged = acknowledged;
@@ -272,6 +287,7 @@ pub(super) fn run(
     check.judge_unclaimed(unclaimed, orphan_count);
     let tracks = check.keep_whole(tracks);
     let segments = check.read_directories()?;
+    check.check_tables()?;
     check.check_coverage(&tracks, &segments);
     let held = check.read_blocks(&tracks, &segments)?;
     check.compare_postings(&tracks, &segments, &held)?;
@@ -312,6 +328,30 @@ impl<'c> Check<'c> {
 
     fn delete(&mut self, part: &'static str, key: &[u8]) {
         self.mending.deleted.push((part, key.into()));
+    }
+
+    /// Notes parts of which a table is gone or has another length than it should, whatever was in it:
+    /// opening the index would fail.
+    fn check_tables(&mut self) -> Result<(), IndexError> {
+        let tables = self.inner.db.live_files().map_err(storage("list the tables"))?;
+        for table in tables {
+            let Some(part) = PARTS.into_iter().find(|part| *part == table.column_family_name)
+            else {
+                continue;
+            };
+            let path = self.inner.path.join(table.name.trim_start_matches('/'));
+            let what = match path.metadata() {
+                Ok(metadata) if metadata.len() == table.size as u64 => continue,
+                Ok(metadata) => format!("has {} of {} bytes", metadata.len(), table.size),
+                Err(error) if error.kind() == ErrorKind::NotFound => "is missing".to_owned(),
+                Err(error) => return Err(io_failure("look at a table")(error)),
+            };
+            // Another folder in its place is no damage.
+            self.inner.refuse_exchanged()?;
+            let what = Some(format!("{} {what}", path.display()));
+            self.note_damage(part, Damage { place_count: 1, what });
+        }
+        Ok(())
     }
 
     /// Tells of each part in which rows cannot be read, before everything else.

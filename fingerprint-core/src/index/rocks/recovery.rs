@@ -13,6 +13,7 @@ use std::path::Path;
 use rocksdb::{DB, DBRecoveryMode};
 
 use super::acknowledged::{Claim, manifest_of};
+use super::failure::is_damage;
 use super::header::{CHANGE, field, open_error};
 use super::{META, PARTS, corrupt, io_failure, options, storage};
 use crate::index::IndexError;
@@ -74,9 +75,11 @@ pub(super) fn recovery_mode(path: &Path, claim: Claim) -> Result<DBRecoveryMode,
 
 /// Of a log that ends too early, as far as can be seen.
 pub(super) fn cut_off(found: u64, acknowledged: u64) -> IndexError {
-    corrupt(format!(
-        "its log is damaged: it ends with change {found}, and change {acknowledged} was acknowledged"
-    ))
+    corrupt(format!("its log is damaged: {}", ends_early(found, acknowledged)))
+}
+
+fn ends_early(found: u64, acknowledged: u64) -> String {
+    format!("it ends with change {found}, and change {acknowledged} was acknowledged")
 }
 
 /// Number of the last change that is in the index; 0 if there is none. Changes nothing.
@@ -102,6 +105,23 @@ fn last_change(path: &Path, mode: DBRecoveryMode) -> Result<u64, IndexError> {
     }
     let change = get(CHANGE)?.map(|bytes| field(CHANGE, &bytes)).transpose()?;
     Ok(change.map_or(0, u64::from_be_bytes))
+}
+
+/// What is missing in an open database of what was acknowledged. Of one whose header cannot be read,
+/// other faults tell.
+///
+/// # Errors
+///
+/// [`IndexError::Storage`].
+pub(super) fn fault_behind(db: &DB, claim: Claim) -> Result<Option<String>, IndexError> {
+    let Some(meta) = db.cf_handle(META) else { return Ok(None) };
+    let bytes = match db.get_cf(meta, CHANGE) {
+        Err(error) if is_damage(&error) => return Ok(None),
+        read => read.map_err(storage("read the index header"))?,
+    };
+    let Some(Ok(change)) = bytes.map(|bytes| field(CHANGE, &bytes)) else { return Ok(None) };
+    let found = u64::from_be_bytes(change);
+    Ok((found < claim.change).then(|| ends_early(found, claim.change)))
 }
 
 /// Refuses a CURRENT that names a MANIFEST that is not there.

@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 
 use rocksdb::WriteBatch;
 #[cfg(test)]
-pub(super) use salvage::copy_rows;
+pub(super) use salvage::{copy_rows, rewrite};
 pub(super) use salvage::{is_pending, keep_all, refuse_pending};
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! All rows of a part that can be read, also behind those that cannot.
 //!
 //! RocksDB reads rows in blocks with a checksum. An iterator that meets a damaged block, or a file that
-//! is gone, ends with an error; rows behind that block can be read by seeking beyond it. Where it ends is not known, but a
-//! seek tells whether a place is behind it: so the place is found by looking ever further, and then by
+//! is gone, ends with an error; rows behind that place can be read by seeking beyond it. Where it ends is
+//! not known, but a seek tells whether a place is behind it: so the place is found by looking ever further, and then by
 //! halving.
 
 use rocksdb::{DBRawIterator, ReadOptions};
@@ -131,6 +131,8 @@ impl<'i> Rows<'i> {
         match self.iterator.status() {
             Ok(()) => Ok(true),
             Err(error) if is_damage(&error) => {
+                // Files of a folder that was moved are not gone.
+                self.inner.refuse_exchanged()?;
                 self.damage.what.get_or_insert_with(|| error.to_string());
                 Ok(false)
             }

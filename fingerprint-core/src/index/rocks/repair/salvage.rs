@@ -78,8 +78,12 @@ pub(in crate::index::rocks) fn keep_all(path: &Path) -> Result<(), IndexError> {
 }
 
 /// Writes parts anew with the rows that can be read.
-pub(super) fn rewrite(inner: &mut Inner, parts: &BTreeSet<&'static str>) -> Result<(), IndexError> {
+pub(in crate::index::rocks) fn rewrite(
+    inner: &mut Inner,
+    parts: &BTreeSet<&'static str>,
+) -> Result<(), IndexError> {
     for part in parts {
+        inner.refuse_exchanged()?;
         keep_files(inner, part).map_err(failed("keep damaged files"))?;
         copy_rows(inner, part)?;
         replace(inner, part)?;
@@ -150,6 +154,7 @@ fn replace(inner: &mut Inner, part: &'static str) -> Result<(), IndexError> {
         fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect()
     };
     let files = list().map_err(failed("list copies of rows"))?;
+    inner.refuse_exchanged()?;
     inner.db.drop_cf(part).map_err(storage("give a damaged part up"))?;
     inner.db.create_cf(part, &options::quiet(part)).map_err(storage("make a part anew"))?;
     if !files.is_empty() {

@@ -95,8 +95,10 @@ fn fill(disk: &Path) {
 
     // However often it is tried, nothing grows, and searching goes on. A merge that has ended, or has
     // given up, deletes what it wrote or read, so there may be room for some more.
-    let mut failed_count = 0;
+    let (mut tried_count, mut failed_count) = (0, 0);
     while failed_count < 300 {
+        tried_count += 1;
+        assert!(tried_count < 3_000, "{failed_count}");
         let track = tracks.next().unwrap();
         match index.add(std::slice::from_ref(&track)) {
             Ok(_) => drop(oracle.add(&[track]).unwrap()),
@@ -106,7 +108,7 @@ fn fill(disk: &Path) {
     }
     let store = index.inner.store();
     let buffered: usize = store.buffers().map(Buffer::len).sum();
-    assert!(buffered <= 2 * (LIMITS.buffer_postings + 20 * 300), "{buffered}");
+    assert!(buffered <= 2 * (LIMITS.buffer_postings + 20 * tried_count), "{buffered}");
     drop(store);
     assert_eq!(live(&index), live(&oracle));
 
