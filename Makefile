@@ -20,7 +20,7 @@ test: test-setup lint
 	EARMARK_TEST_PYTHON="$(PYTHON_DIR)/bin/python" cargo test --release --workspace --locked
 
 # What `test` does to the index a few times, hundreds of times: kill -9, damaged files; and kills of
-# the programs. A quarter of an hour. A failure prints its EARMARK_TEST_SEED.
+# the programs. Half an hour. A failure prints its EARMARK_TEST_SEED.
 torture: test-setup
 	EARMARK_TORTURE=1 cargo test --release --workspace --locked -- \
 	  kills damage interrupted full_disk two_processes --include-ignored

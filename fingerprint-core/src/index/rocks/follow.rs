@@ -44,7 +44,7 @@ use super::acknowledged::{self, Claim};
 use super::header::{CHANGE, check_files, folder_number, is_index, open_error};
 use super::lens::BucketLens;
 use super::read::BlockCache;
-use super::recovery::{check_manifest, cut_off};
+use super::recovery::{check_current, check_manifest, cut_off};
 use super::segments::{Segment, Store, block_key, end_of, no_peaks};
 use super::{
     BLOCKS, Inner, Limits, Live, RocksIndex, Timeline, lock, options, read, repair, storage,
@@ -181,6 +181,9 @@ fn or_damage(path: &Path, error: IndexError) -> IndexError {
     if let Err(pending) = repair::refuse_pending(path) {
         return pending;
     }
+    if let Err(damage) = check_current(path) {
+        return damage;
+    }
     let (options, families) = (options::database(), options::families(true));
     let opened = DB::open_cf_descriptors_read_only(&options, path, families, false);
     opened.err().map_or(error, |source| open_error(path, source))
@@ -281,10 +284,11 @@ impl FollowerIndex {
                     {
                         return Err(cut_off(instance.last_change()?, claim.change));
                     }
-                    return Err(IndexError::Storage {
+                    let error = IndexError::Storage {
                         action: "catch up with the index",
                         source: "its writer changes it all the time; try again".into(),
-                    });
+                    };
+                    return Err(or_damage(&self.path, error));
                 }
                 // Files may have been deleted under an instance that is being opened.
                 Err(error) if may_pass(&error) && attempt < ATTEMPTS => instance = None,

@@ -251,9 +251,17 @@ pub(super) fn field<const N: usize>(key: &str, bytes: &[u8]) -> Result<[u8; N], 
 pub(super) fn open_error(path: &Path, source: rocksdb::Error) -> IndexError {
     if is_locked(&source) {
         IndexError::InUse { path: path.to_owned(), process: None }
+    } else if source.kind() == rocksdb::ErrorKind::Corruption && !names_file(&source) {
+        corrupt(format!("its log is damaged: {source}"))
     } else {
         storage("open the index")(source)
     }
+}
+
+/// True if RocksDB says which file is damaged, which it does of all but its log.
+fn names_file(error: &rocksdb::Error) -> bool {
+    let text = error.to_string();
+    [".sst", "MANIFEST", "CURRENT"].iter().any(|name| text.contains(name))
 }
 
 /// True if the folder has files that RocksDB does not make. Those that it does may be what a crash

@@ -125,7 +125,7 @@ pub(super) fn fault_behind(db: &DB, claim: Claim) -> Result<Option<String>, Inde
 }
 
 /// Refuses a CURRENT that names a MANIFEST that is not there.
-fn check_current(path: &Path) -> Result<(), IndexError> {
+pub(super) fn check_current(path: &Path) -> Result<(), IndexError> {
     // What cannot be read is for RocksDB to tell.
     let Ok(current) = fs::read_to_string(path.join("CURRENT")) else { return Ok(()) };
     let name = current.trim_end();
