@@ -22,7 +22,7 @@ test: test-setup lint
 # What `test` does to the index a few times, hundreds of times: kill -9, damaged files; and kills of
 # the programs. Half an hour. A failure prints its EARMARK_TEST_SEED.
 torture: test-setup
-	EARMARK_TORTURE=1 cargo test --release --workspace --locked -- \
+	EARMARK_TORTURE=1 cargo test --release --workspace --locked --no-fail-fast -- \
 	  kills damage interrupted full_disk two_processes --include-ignored
 
 lint: setup
