@@ -20,11 +20,11 @@ mod postings;
 mod report;
 mod rows;
 mod segments;
+mod tables;
 mod tally;
 mod tracks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,10 +38,7 @@ use super::acknowledged::Acknowledged;
 use super::failure::is_damage;
 use super::recovery::{self, recovery_mode};
 use super::segments::Segment;
-use super::{
-    Inner, Limits, PARTS, RocksIndex, acknowledged, header as format, io_failure, options, repair,
-    storage,
-};
+use super::{Inner, Limits, RocksIndex, acknowledged, header as format, options, repair};
 use crate::index::{IndexError, TrackRecord};
 use crate::params::Params;
 use crate::units::{ContentHash, TrackId};
@@ -328,30 +325,6 @@ impl<'c> Check<'c> {
 
     fn delete(&mut self, part: &'static str, key: &[u8]) {
         self.mending.deleted.push((part, key.into()));
-    }
-
-    /// Notes parts of which a table is gone or has another length than it should, whatever was in it:
-    /// opening the index would fail.
-    fn check_tables(&mut self) -> Result<(), IndexError> {
-        let tables = self.inner.db.live_files().map_err(storage("list the tables"))?;
-        for table in tables {
-            let Some(part) = PARTS.into_iter().find(|part| *part == table.column_family_name)
-            else {
-                continue;
-            };
-            let path = self.inner.path.join(table.name.trim_start_matches('/'));
-            let what = match path.metadata() {
-                Ok(metadata) if metadata.len() == table.size as u64 => continue,
-                Ok(metadata) => format!("has {} of {} bytes", metadata.len(), table.size),
-                Err(error) if error.kind() == ErrorKind::NotFound => "is missing".to_owned(),
-                Err(error) => return Err(io_failure("look at a table")(error)),
-            };
-            // Another folder in its place is no damage.
-            self.inner.refuse_exchanged()?;
-            let what = Some(format!("{} {what}", path.display()));
-            self.note_damage(part, Damage { place_count: 1, what });
-        }
-        Ok(())
     }
 
     /// Tells of each part in which rows cannot be read, before everything else.

@@ -4,18 +4,17 @@ mod damage;
 mod files;
 mod full_disk;
 mod interrupted;
+mod killed;
 mod kills;
 mod missing_rows;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
 
+pub(super) use killed::killed;
 use proptest::prelude::*;
 use rocksdb::Options;
 use tempfile::TempDir;
@@ -319,31 +318,6 @@ fn an_exchanged_folder_is_not_written_into() {
         let index = open(copy.path(), APART);
         assert_eq!(read(&index, &all), read(&memory_with(&[track(id, id)]), &all));
     }
-}
-
-/// The files as a process leaves them that is killed. Threads of the index may be writing and deleting
-/// files meanwhile, so what is copied counts only if nothing has changed while it was.
-pub(super) fn killed(folder: &Path) -> TempDir {
-    for _ in 0..1_000 {
-        let (before, copy) = (files_of(folder), tempfile::tempdir().unwrap());
-        let is_copied =
-            before.keys().all(|name| fs::copy(folder.join(name), copy.path().join(name)).is_ok());
-        if is_copied && files_of(folder) == before {
-            return copy;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{} does not come to rest", folder.display());
-}
-
-/// The files of a folder by name, and what changes when one of them is written.
-fn files_of(folder: &Path) -> BTreeMap<OsString, (u64, u64, SystemTime)> {
-    let of_entry = |entry: fs::DirEntry| {
-        // A file that was just deleted is none.
-        let file = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-        Some((entry.file_name(), (file.ino(), file.len(), file.modified().unwrap())))
-    };
-    fs::read_dir(folder).unwrap().filter_map(|entry| of_entry(entry.unwrap())).collect()
 }
 
 #[test]
