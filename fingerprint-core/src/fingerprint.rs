@@ -194,6 +194,20 @@ impl Fingerprinter {
         self.earlier_s + self.rate_sample_count as f64 / f64::from(rate_hz)
     }
 
+    /// Moves the peaks that later samples cannot change to the end of `peaks`, ascending, and
+    /// returns the time in milliseconds up to which that is all of them: about 0.3 s before the
+    /// samples taken so far. [`Fingerprinter::finish`] then returns the peaks behind it only; its
+    /// duration, level and hash are those of the whole recording.
+    pub fn take_settled(&mut self, peaks: &mut Vec<Peak>) -> u32 {
+        let settled_ms = self.analysis.picker.settled_ms();
+        let own = &mut self.analysis.peaks;
+        // Few are left over from the last call, so most are in order already.
+        own.sort();
+        let count = own.partition_point(|peak| peak.time_ms < settled_ms);
+        peaks.extend(own.drain(..count));
+        settled_ms
+    }
+
     /// Ends the recording.
     #[must_use]
     pub fn finish(mut self) -> Fingerprint {

@@ -262,6 +262,15 @@ impl PeakPicker {
         std::mem::swap(&mut self.current, &mut self.next);
     }
 
+    /// Time in milliseconds before which no further peak will lie: half a hop before the centre of
+    /// the first frame that is not ranked yet.
+    #[must_use]
+    pub fn settled_ms(&self) -> u32 {
+        const CENTRE_MS: u32 = (FRAME_LEN / 2 / TIME_STEP_LEN) as u32;
+        let frame_ms = u32::try_from(self.ranked_count).unwrap_or(u32::MAX).saturating_mul(HOP_MS);
+        frame_ms.saturating_add(CENTRE_MS - HOP_MS / 2)
+    }
+
     /// Settles what is left and appends it to `peaks`.
     pub fn finish(mut self, peaks: &mut Vec<Peak>) {
         if self.is_started {

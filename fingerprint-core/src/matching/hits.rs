@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use super::plan::{Probe, Reads, plan_reads};
+use super::plan::{Probe, Reads, Scope, plan_reads};
 use crate::hash::{self, Family, REACH, Tolerance};
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Timeline};
 use crate::params::Params;
@@ -63,9 +63,11 @@ pub(super) fn read_hits(
     timeline: &Timeline,
     peaks: &[Peak],
     family: Family,
+    scope: Scope,
     params: &Params,
 ) -> Result<Hits, IndexError> {
-    let Reads { ranges, probes, postings } = plan_reads(index, timeline, peaks, family, params);
+    let Reads { ranges, probes, postings } =
+        plan_reads(index, timeline, peaks, family, scope, params);
     let mut hits = Hits::default();
     // Growing would copy all of them several times.
     hits.postings.reserve(postings.min(HITS_MAX));

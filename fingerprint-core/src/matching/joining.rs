@@ -91,7 +91,7 @@ pub(super) fn distinct(mut found: Vec<Found>) -> Vec<Found> {
 }
 
 /// True if two alignments tell of the same stretch of the query.
-fn overlaps(a: &Alignment, b: &Alignment) -> bool {
+pub(super) fn overlaps(a: &Alignment, b: &Alignment) -> bool {
     let length_ms = |x: &Alignment| x.end_ms() - x.start_ms();
     let shared_ms = a.end_ms().min(b.end_ms()) - a.start_ms().max(b.start_ms());
     shared_ms > OVERLAP_MAX_MS.min(length_ms(a).min(length_ms(b)) / 2.0)
@@ -107,14 +107,23 @@ fn is_same_place(a: &Alignment, b: &Alignment) -> bool {
 /// Joins an alignment that goes on from an earlier window, or adds it.
 pub(super) fn merge(found: &mut Vec<Found>, fresh: Found) {
     let going_on = found.iter_mut().find(|old| {
-        old.candidate.span == fresh.candidate.span
-            && goes_on(old.alignment.latest, fresh.alignment.mapping)
+        is_going_on(old, &fresh)
             && fresh.alignment.start_ms() <= old.alignment.end_ms() + f64::from(WINDOW_STEP_MS)
     });
-    let Some(old) = going_on else {
-        found.push(fresh);
-        return;
-    };
+    match going_on {
+        None => found.push(fresh),
+        Some(old) => extend(old, fresh),
+    }
+}
+
+/// True if a later window tells of the same alignment, however long ago the last one was.
+pub(super) fn is_going_on(old: &Found, fresh: &Found) -> bool {
+    old.candidate.span == fresh.candidate.span
+        && goes_on(old.alignment.latest, fresh.alignment.mapping)
+}
+
+/// Extends `old` by what a later window tells of the same alignment.
+pub(super) fn extend(old: &mut Found, fresh: Found) {
     for alternative in fresh.alternatives {
         let known =
             old.alternatives.iter_mut().find(|known| goes_on(known.latest, alternative.mapping));

@@ -13,6 +13,7 @@ mod fit;
 mod gain;
 mod hits;
 mod joining;
+pub mod live;
 mod mapping;
 mod odds;
 mod plan;

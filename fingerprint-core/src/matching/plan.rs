@@ -90,6 +90,22 @@ impl Read {
 const _: () = assert!(PAIRS_MAX <= 1 << Read::PAIR_BITS);
 const _: () = assert!(hash::CELL_COUNT < 1 << Read::CELL_BITS);
 
+/// Of which anchors the pairs are read, and how much for them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    /// Anchors from this time on are targets only.
+    pub(super) anchors_until_ms: u32,
+    /// Postings that may be read, about, if fewer than for a window.
+    pub(super) postings_max: f64,
+    /// Pairs less likely than this are passed over.
+    pub(super) likelihood_min: f32,
+}
+
+impl Scope {
+    /// A whole window.
+    pub(super) const WINDOW: Self = Self { anchors_until_ms: u32::MAX, postings_max: f64::INFINITY, likelihood_min: 0.0 };
+}
+
 /// What a pass reads.
 pub(super) struct Reads {
     /// In the order of the index.
@@ -106,6 +122,7 @@ pub(super) fn plan_reads(
     timeline: &Timeline,
     peaks: &[Peak],
     family: Family,
+    scope: Scope,
     params: &Params,
 ) -> Reads {
     let tolerance = Tolerance::of(family);
@@ -114,7 +131,9 @@ pub(super) fn plan_reads(
     let mut costs: Vec<Cost> = Vec::new();
     let mut ranges = Vec::new();
     landmark::for_each_query_pair(peaks, params, |QueryPair { anchor, target, likelihood }| {
-        if pairs.len() == PAIRS_MAX {
+        let is_wanted =
+            anchor.time_ms < scope.anchors_until_ms && likelihood >= scope.likelihood_min;
+        if pairs.len() == PAIRS_MAX || !is_wanted {
             return;
         }
         let dt_ms = target.time_ms - anchor.time_ms;
@@ -133,7 +152,7 @@ pub(super) fn plan_reads(
         costs.push(Cost { postings: cost, per_hit, reads: first..reads.len() });
         pairs.push(Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms });
     });
-    let budget = postings_max(timeline, family);
+    let budget = scope.postings_max.min(postings_max(timeline, family));
     let mut spent = costs.iter().map(|cost| cost.postings).sum::<f64>();
     if spent > budget {
         let order = |a: &Cost, b: &Cost| a.per_hit.total_cmp(&b.per_hit);

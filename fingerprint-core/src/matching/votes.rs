@@ -20,7 +20,7 @@
 use super::cells::CellCounts;
 use super::hits::{Change, Hits, Steps, diagonal_of, for_each_change, read_hits, vote_bin};
 use super::mapping::Mapping;
-use super::plan::Probe;
+use super::plan::{Probe, Scope};
 use crate::hash::Family;
 use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
 use crate::params::Params;
@@ -49,26 +49,26 @@ pub(super) struct Candidate {
 
 /// One vote.
 #[derive(Debug, Clone, Copy)]
-struct Vote {
+pub(super) struct Vote {
     /// Rung, then diagonal in steps of the timeline.
-    bin: u64,
-    weight: f32,
+    pub(super) bin: u64,
+    pub(super) weight: f32,
     /// Logarithm of the change that this posting speaks for, in millionths.
-    ln_change: f32,
+    pub(super) ln_change: f32,
     /// Where the posting lies on the timeline.
-    position: u32,
+    pub(super) position: u32,
 }
 
 /// The votes of neighbouring bins together.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Peaked {
-    bin: u64,
-    weight: f32,
+pub(super) struct Peaked {
+    pub(super) bin: u64,
+    pub(super) weight: f32,
     /// Mean of the votes.
     ln_change: f32,
     /// Where the posting of the heaviest vote lies: inside the track, wherever that begins or ends
     /// in the query.
-    position: u32,
+    pub(super) position: u32,
 }
 
 /// Looks up all landmarks of `peaks` and returns the best `candidates_max` candidates, best
@@ -83,7 +83,7 @@ pub(super) fn find_candidates(
 ) -> Result<Vec<Candidate>, IndexError> {
     let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
-    let hits = read_hits(index, timeline, peaks, family, params)?;
+    let hits = read_hits(index, timeline, peaks, family, Scope::WINDOW, params)?;
     let votes = supported_votes(&hits, middle_ms, family);
     let mut candidates: Vec<Candidate> = Vec::new();
     for peaked in maxima(votes) {
@@ -135,8 +135,8 @@ fn push_votes(
             return;
         }
         let Some(Change { ln, rungs: [first, last] }) = change else { return };
-        let count = counts.get_or_insert_with(|| DtCounts::new(run)).of(posting.key.bucket);
-        let weight = 4.0 / (1.0 + count as f32).sqrt();
+        let counts = counts.get_or_insert_with(|| DtCounts::new(run));
+        let weight = counts.weight(posting.key.bucket);
         for rung in first..=last {
             let bin = steps.bin(posting, rung);
             votes.push(Vote { bin, weight, ln_change: ln as f32, position: posting.position });
@@ -145,13 +145,13 @@ fn push_votes(
 }
 
 /// How many postings of a run each of its buckets has.
-struct DtCounts {
+pub(super) struct DtCounts {
     first: u32,
     counts: [u32; DT_COUNT],
 }
 
 impl DtCounts {
-    fn new(run: &[Posting]) -> Self {
+    pub(super) fn new(run: &[Posting]) -> Self {
         let first = run.iter().map(|posting| posting.key.bucket).min().unwrap_or(0);
         let mut counts = Self { first, counts: [0; DT_COUNT] };
         for posting in run {
@@ -162,6 +162,11 @@ impl DtCounts {
 
     fn of(&self, bucket: u32) -> u32 {
         self.counts[(bucket - self.first) as usize % DT_COUNT]
+    }
+
+    /// Weight of the vote of a posting of this bucket.
+    pub(super) fn weight(&self, bucket: u32) -> f32 {
+        4.0 / (1.0 + self.of(bucket) as f32).sqrt()
     }
 }
 
@@ -230,7 +235,7 @@ fn count_cells(hits: &Hits, middle_ms: u32, family: Family) -> (Vec<u64>, CellCo
 
 /// Local maxima of the votes, best first. A bin counts together with the next one of its rung,
 /// because rounding spreads true votes over two.
-fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
+pub(super) fn maxima(mut votes: Vec<Vote>) -> Vec<Peaked> {
     votes.sort_unstable_by_key(|vote| vote.bin);
     let bins: Vec<Peaked> = votes
         .chunk_by(|a, b| a.bin == b.bin)

@@ -1,0 +1,474 @@
+//! A stream that goes on → events: which tracks begin, go on and end in it.
+//!
+//! Position in the flow: constellation, as it comes → **matches**, as they change. The pairs of each
+//! second are looked up once (`recent.rs`), and every second what the last 12 s have found is counted
+//! anew. Places that gather enough votes are verified against the last 15 s, as those of a clip are, and
+//! so are the tracks that are being heard: a match lasts for as long as its track goes on, whatever the
+//! votes. Changed recordings are searched for as in a clip, every 7.5 s in which no track is certain:
+//! that costs ten times as much as all else, so the caller may put it off.
+//!
+//! All depends on the peaks and their times only: any chunking gives the same events.
+
+mod event;
+mod heard;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use self::heard::{Heard, Telling};
+use self::recent::{Place, Recent};
+use super::joining::{Found, distinct};
+use super::odds::Odds;
+use super::query_peaks::QueryPeaks;
+use super::votes::Candidate;
+use super::{
+    CHANGES, CONTINUITY, MatchError, MatchOptions, Search, SpeedSearch, WINDOW_MS, WINDOW_STEP_MS,
+};
+use crate::index::{Index, Timeline};
+use crate::params::Params;
+use crate::peaks::Peak;
+
+pub use self::event::{LiveEvent, LiveMatch, Stretch, StretchKind};
+
+/// Time between two steps.
+const STEP_MS: u32 = 1_000;
+/// The same while nothing is known of a sound that has just begun, which lasts …
+const EAGER_STEP_MS: u32 = 500;
+/// … so long.
+const EAGER_MS: u32 = 6_000;
+/// Sound that is searched has lasted this long at least.
+const SOUND_MIN_MS: u32 = 1_000;
+/// Quiet that ends a sound.
+const SILENCE_MIN_MS: u32 = 2_000;
+/// Sound without any track that is told.
+const UNKNOWN_MIN_MS: u32 = 10_000;
+/// Votes with which a place is verified at once.
+const PROMISING_WEIGHT: f32 = 14.0;
+/// Every so many steps the best few places are verified, however few votes they have.
+const THOROUGH_STEPS: u32 = 4;
+/// Votes that such a place has at least.
+const THOROUGH_WEIGHT: f32 = 5.0;
+/// How many.
+const THOROUGH_PLACES: usize = 4;
+/// Most promising places of a step.
+const PLACES_MAX: usize = 12;
+/// A place that was found wanting is verified again when it has so many times the votes.
+const MORE_WEIGHT: f32 = 1.3;
+/// Sound for which changed recordings are first searched for.
+const CHANGED_AFTER_MS: u32 = 6_000;
+/// Windows of an hour among which the false events of an hour are shared out. Windows overlap, so
+/// more would count the same chance twice.
+const WINDOWS_PER_HOUR: f64 = 240.0;
+
+/// What the caller wants of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveOptions {
+    /// Most false events that are put up with, per hour of sound (default 0.002, one in three weeks).
+    pub false_events_max: f64,
+    /// Least confidence of a match, 0 to 1 (default 0: all that
+    /// [`LiveOptions::false_events_max`] lets through).
+    pub confidence_min: f64,
+    /// Whether recordings of changed speed, tempo or pitch are searched for (default auto).
+    pub speed_search: SpeedSearch,
+    /// Time between two updates of a match that only goes on, in ms (default 10 s).
+    pub update_ms: u32,
+    /// A track that is not heard for this long has ended, in ms (default 6 s); what is shorter is a
+    /// gap. At most 12 s.
+    pub gap_max_ms: u32,
+    /// Sound without a peak of this level counts as silence, in dB relative to a full-scale sine
+    /// (default −70).
+    pub silence_db: f32,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self {
+            false_events_max: 2e-3,
+            confidence_min: 0.0,
+            speed_search: SpeedSearch::Auto,
+            update_ms: 10_000,
+            gap_max_ms: 6_000,
+            silence_db: -70.0,
+        }
+    }
+}
+
+/// Follows one stream. Takes about 8 bytes for each posting of the last 12 s, and 12 KB for the peaks
+/// of the last 15: 0.4 MB with 10,000 tracks.
+#[derive(Debug)]
+pub struct LiveMatcher {
+    params: Params,
+    options: LiveOptions,
+    /// Of the last window and those that no step has come to, ascending.
+    peaks: Vec<Peak>,
+    recent: Recent,
+    /// Nothing before this is known: where the stream, or what came after a loss, begins.
+    from_ms: u32,
+    /// Time of the last step, and how many there were.
+    stepped_ms: u32,
+    step_count: u32,
+    /// Since when there is sound, and where its last peak is.
+    sound: Option<(u32, u32)>,
+    /// Since when no track is heard, if none is, and whether that was told.
+    stretch: Option<(Stretch, bool)>,
+    changed_at_ms: u32,
+    heard: Heard,
+    /// Places that were verified in vain, with the votes that they had.
+    rejected: Vec<Place>,
+}
+
+/// Where a stream is searched.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The catalog.
+    pub index: &'a dyn Index,
+    /// Whether there is time to search for changed recordings; they are put off otherwise.
+    pub may_search_changes: bool,
+    /// Asked before each candidate; once it says so, the search ends.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl LiveMatcher {
+    /// A matcher of a stream whose first peaks lie at `from_ms` or later.
+    #[must_use]
+    pub fn new(options: LiveOptions, params: &Params, from_ms: u32) -> Self {
+        Self {
+            params: *params,
+            options,
+            peaks: Vec::new(),
+            recent: Recent::new(from_ms),
+            from_ms,
+            stepped_ms: from_ms,
+            step_count: 0,
+            sound: None,
+            stretch: None,
+            changed_at_ms: from_ms,
+            heard: Heard::default(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// Time up to which the stream has been searched, in ms.
+    #[must_use]
+    pub fn heard_ms(&self) -> u32 {
+        self.stepped_ms
+    }
+
+    /// Matches that go on.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.heard.open().count()
+    }
+
+    /// Memory of peaks and postings, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.recent.bytes() + self.peaks.capacity() * size_of::<Peak>()
+    }
+
+    /// Takes all peaks before `settled_ms` that were not taken before, ascending, and appends what they
+    /// tell to `events`.
+    ///
+    /// # Errors
+    ///
+    /// [`MatchError`]; the stream may go on, but what happened in this second may be missed.
+    pub fn push(
+        &mut self,
+        peaks: &[Peak],
+        settled_ms: u32,
+        around: Surroundings<'_>,
+        events: &mut Vec<LiveEvent>,
+    ) -> Result<(), MatchError> {
+        self.peaks.extend_from_slice(peaks);
+        loop {
+            let now_ms = self.stepped_ms.saturating_add(self.step_len_ms());
+            if now_ms > settled_ms {
+                return Ok(());
+            }
+            self.stepped_ms = now_ms;
+            self.step_count = self.step_count.wrapping_add(1);
+            self.step(around, events)?;
+        }
+    }
+
+    /// Searches what is left, and ends what goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`MatchError`].
+    pub fn finish(
+        mut self,
+        end_ms: u32,
+        around: Surroundings<'_>,
+        events: &mut Vec<LiveEvent>,
+    ) -> Result<(), MatchError> {
+        self.push(&[], end_ms, around, events)?;
+        if end_ms > self.stepped_ms {
+            self.stepped_ms = end_ms;
+            self.step(around, events)?;
+        }
+        let odds = self.odds(&around.index.timeline(), end_ms);
+        let mut telling = Telling {
+            index: around.index,
+            odds: &odds,
+            now_ms: end_ms,
+            options: &self.options,
+            events,
+        };
+        self.heard.end_all(&mut telling);
+        self.end_stretch(end_ms, events);
+        Ok(())
+    }
+
+    /// Goes on at `from_ms` after a loss of audio before it: what was heard up to the loss is
+    /// searched, and matches go on if their tracks do.
+    ///
+    /// # Errors
+    ///
+    /// [`MatchError`].
+    pub fn skip_to(
+        &mut self,
+        from_ms: u32,
+        around: Surroundings<'_>,
+        events: &mut Vec<LiveEvent>,
+    ) -> Result<(), MatchError> {
+        self.push(&[], from_ms, around, events)?;
+        self.stepped_ms = from_ms;
+        self.recent.restart(from_ms);
+        self.sound = None;
+        Ok(())
+    }
+
+    fn step_len_ms(&self) -> u32 {
+        if self.is_eager(self.stepped_ms) { EAGER_STEP_MS } else { STEP_MS }
+    }
+
+    /// True while a sound that has just begun is not recognised yet.
+    fn is_eager(&self, now_ms: u32) -> bool {
+        let is_fresh = self.sound.is_none_or(|(since_ms, _)| now_ms < since_ms + EAGER_MS);
+        is_fresh && self.open_count() == 0
+    }
+
+    fn step(
+        &mut self,
+        around: Surroundings<'_>,
+        events: &mut Vec<LiveEvent>,
+    ) -> Result<(), MatchError> {
+        let now_ms = self.stepped_ms;
+        let from_ms = now_ms.saturating_sub(WINDOW_MS).max(self.from_ms);
+        let passed = self.peaks.partition_point(|peak| peak.time_ms < from_ms);
+        self.peaks.drain(..passed);
+        self.listen(now_ms);
+        let timeline = around.index.timeline();
+        self.recent.trim(now_ms);
+        self.look_up(now_ms, around, &timeline)?;
+        let heard = self.peaks.partition_point(|peak| peak.time_ms < now_ms);
+        // Borrowed for the search, which does not need the rest of the matcher.
+        let peaks = std::mem::take(&mut self.peaks);
+        let searched = self.search(&peaks[..heard], around, &timeline);
+        self.peaks = peaks;
+        let odds = self.odds(&timeline, now_ms);
+        let mut telling =
+            Telling { index: around.index, odds: &odds, now_ms, options: &self.options, events };
+        self.heard.take(searched?, &mut telling)?;
+        self.heard.end_over(&mut telling);
+        self.tell_stretch(events);
+        Ok(())
+    }
+
+    /// Tells of silence and of sound without any track.
+    fn tell_stretch(&mut self, events: &mut Vec<LiveEvent>) {
+        let now_ms = self.stepped_ms;
+        let (kind, since_ms) = match (self.sound_since_ms(), self.sound) {
+            (None, Some((_, last_ms))) => (Some(StretchKind::Silent), last_ms),
+            (None, None) => (Some(StretchKind::Silent), self.from_ms),
+            (Some(_), _) if self.open_count() > 0 => (None, now_ms),
+            (Some(since_ms), _) => {
+                let since_ms = since_ms.max(self.heard.ended_ms(now_ms));
+                (Some(StretchKind::Unknown), since_ms)
+            }
+        };
+        if let Some((open, is_told)) = &mut self.stretch
+            && Some(open.kind) != kind
+        {
+            if *is_told {
+                let end_s = match kind {
+                    // What has begun was heard from then on.
+                    None => self.heard.latest_start_ms() / 1e3,
+                    Some(_) => f64::from(since_ms) / 1e3,
+                };
+                let end_s = Some(end_s.max(open.start_s));
+                events.push(LiveEvent::Stretch(Stretch { end_s, ..*open }));
+            }
+            self.stretch = None;
+        }
+        let Some(kind) = kind else { return };
+        let start_s = f64::from(since_ms) / 1e3;
+        let (open, is_told) =
+            self.stretch.get_or_insert((Stretch { kind, start_s, end_s: None }, false));
+        let long_enough = match kind {
+            StretchKind::Silent => SILENCE_MIN_MS,
+            StretchKind::Unknown => UNKNOWN_MIN_MS,
+        };
+        if !*is_told && f64::from(now_ms) / 1e3 - open.start_s >= f64::from(long_enough) / 1e3 {
+            *is_told = true;
+            events.push(LiveEvent::Stretch(*open));
+        }
+    }
+
+    fn end_stretch(&mut self, end_ms: u32, events: &mut Vec<LiveEvent>) {
+        if let Some((open, true)) = self.stretch.take() {
+            let end_s = Some(f64::from(end_ms) / 1e3);
+            events.push(LiveEvent::Stretch(Stretch { end_s, ..open }));
+        }
+    }
+
+    /// Notices where sound begins and ends.
+    fn listen(&mut self, now_ms: u32) {
+        let before = self.peaks.partition_point(|peak| {
+            self.sound.is_some_and(|(_, last_ms)| peak.time_ms <= last_ms)
+        });
+        for peak in &self.peaks[before..] {
+            if peak.time_ms >= now_ms {
+                break;
+            }
+            if peak.level_db() >= self.options.silence_db {
+                match &mut self.sound {
+                    Some((_, last_ms)) if peak.time_ms - *last_ms < SILENCE_MIN_MS => {
+                        *last_ms = peak.time_ms;
+                    }
+                    sound => *sound = Some((peak.time_ms, peak.time_ms)),
+                }
+            }
+        }
+    }
+
+    /// Where sound began that still lasts.
+    fn sound_since_ms(&self) -> Option<u32> {
+        let (since_ms, last_ms) = self.sound?;
+        (self.stepped_ms.saturating_sub(last_ms) < SILENCE_MIN_MS).then_some(since_ms)
+    }
+
+    /// Reads the postings of the anchors whose zone is over, and provisionally those of the others if
+    /// there is nothing else yet.
+    fn look_up(
+        &mut self,
+        now_ms: u32,
+        around: Surroundings<'_>,
+        timeline: &Timeline,
+    ) -> Result<(), MatchError> {
+        let complete_ms = now_ms.saturating_sub(self.params.zone_max_ms);
+        let is_eager = self.is_eager(now_ms);
+        let mut read = |until_ms, provisional| {
+            self.recent.look_up(
+                &self.peaks,
+                until_ms,
+                is_eager,
+                provisional,
+                around.index,
+                timeline,
+                &self.params,
+            )
+        };
+        read(complete_ms, false)?;
+        if is_eager {
+            read(now_ms, true)?;
+        }
+        Ok(())
+    }
+
+    fn odds(&self, timeline: &Timeline, now_ms: u32) -> Odds {
+        let heard_ms = now_ms.saturating_sub(self.sound.map_or(self.from_ms, |(since, _)| since));
+        Odds::new(timeline.duration_s(), f64::from(heard_ms.min(WINDOW_MS)) / 1e3, 1)
+    }
+
+    /// Verifies what goes on and what may have begun, in `window`, which ends now.
+    fn search(
+        &mut self,
+        window: &[Peak],
+        around: Surroundings<'_>,
+        timeline: &Timeline,
+    ) -> Result<Vec<Found>, MatchError> {
+        let Some(sound_since_ms) = self.sound_since_ms() else { return Ok(Vec::new()) };
+        let now_ms = self.stepped_ms;
+        if now_ms - sound_since_ms < SOUND_MIN_MS || window.is_empty() {
+            return Ok(Vec::new());
+        }
+        let odds = self.odds(timeline, now_ms);
+        let options = MatchOptions {
+            confidence_min: self.options.confidence_min,
+            speed_search: self.options.speed_search,
+            ..MatchOptions::default()
+        };
+        let params = self.params;
+        let search = Search {
+            index: around.index,
+            timeline,
+            window,
+            options: &options,
+            params: &params,
+            score_min: odds.score_min(self.options.false_events_max / WINDOWS_PER_HOUR),
+            is_cancelled: around.is_cancelled,
+        };
+        let places = self.places(timeline);
+        let may_search_changes = around.may_search_changes
+            && self.options.speed_search != SpeedSearch::Off
+            && now_ms - sound_since_ms >= CHANGED_AFTER_MS
+            && now_ms - self.changed_at_ms >= WINDOW_STEP_MS;
+        // Whatever else is found must compete with all that goes on: music repeats itself.
+        let all = !places.is_empty() || may_search_changes;
+        let open = self.heard.due(self.step_count, now_ms, all);
+        if !all && open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = QueryPeaks::new(window);
+        let mut found: Vec<Found> = Vec::new();
+        for candidate in open {
+            search.verify(vec![candidate], CONTINUITY, &query, &mut found)?;
+        }
+        let candidates: Vec<Candidate> = places.iter().map(Place::candidate).collect();
+        let before = found.len();
+        search.verify(candidates, 1.0, &query, &mut found)?;
+        let holds = |place: &Place| found[before..].iter().any(|found| place.is_of(found));
+        self.rejected.extend(places.into_iter().filter(|place| !holds(place)));
+        if may_search_changes {
+            self.changed_at_ms = now_ms;
+            for family in CHANGES {
+                if options.speed_search == SpeedSearch::Auto
+                    && found.iter().any(|found| search.is_certain(found))
+                {
+                    break;
+                }
+                search.run_pass(family, &query, &mut found)?;
+            }
+        }
+        found.retain(|found| odds.confidence(found.alignment.score) >= self.options.confidence_min);
+        Ok(distinct(found))
+    }
+
+    /// The places worth being verified now: promising ones, and now and then the best of the others.
+    fn places(&mut self, timeline: &Timeline) -> Vec<Place> {
+        let oldest_ms = f64::from(self.stepped_ms.saturating_sub(recent::VOTE_MS));
+        self.rejected.retain(|place| place.stream_ms >= oldest_ms);
+        let is_thorough = self.step_count.is_multiple_of(THOROUGH_STEPS);
+        let weight_min = if is_thorough { THOROUGH_WEIGHT } else { PROMISING_WEIGHT };
+        let known = self.open_count();
+        let mut places = self.recent.places(timeline, weight_min, PLACES_MAX + known);
+        places.retain(|place| {
+            let was_rejected = self
+                .rejected
+                .iter()
+                .any(|old| old.is_same(place) && place.weight < MORE_WEIGHT * old.weight);
+            !was_rejected && !self.heard.open().any(|found| place.is_of(found))
+        });
+        let promising = places.iter().take_while(|p| p.weight >= PROMISING_WEIGHT).count();
+        places.truncate(promising.max(if is_thorough { THOROUGH_PLACES } else { 0 }));
+        places
+    }
+}
