@@ -28,6 +28,7 @@ pub mod fingerprint;
 pub mod hash;
 pub mod index;
 pub mod landmark;
+pub mod listening;
 pub mod matching;
 pub mod params;
 pub mod peaks;

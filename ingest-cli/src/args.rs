@@ -3,6 +3,8 @@
 //! Only declarations and their checks live here; each command has a module of its own.
 
 mod backup;
+mod bench_server;
+mod monitor;
 mod reindex;
 mod upkeep;
 
@@ -12,10 +14,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 pub(crate) use backup::{BackupArgs, RestoreArgs};
+pub(crate) use bench_server::BenchServerArgs;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::units::TrackId;
+pub(crate) use monitor::{MonitorArgs, PcmArg};
 pub(crate) use reindex::ReindexArgs;
 pub(crate) use upkeep::{CheckArgs, CompactArgs};
 
@@ -29,6 +33,7 @@ pub(crate) const SERVER_ENV: &str = "EARMARK_SERVER";
 const EXIT_CODES: &str = "\
 Exit codes:
   match    0 something matched, 1 nothing matched, 2 an error (as grep)
+  monitor  0 something was recognised, 1 nothing was, 2 an error
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
   backup   0 done, 2 an error, or with --verify: something is damaged
   tracks   0 done, 1 a track was not there, 2 an error
@@ -94,6 +99,8 @@ pub(crate) enum Command {
     Ingest(IngestArgs),
     /// Find out which tracks of the catalog are in audio or video files
     Match(MatchArgs),
+    /// Follow a stream, such as a radio station, and tell which tracks are heard in it
+    Monitor(MonitorArgs),
     /// List, show and remove tracks
     #[command(subcommand)]
     Tracks(TracksCommand),
@@ -109,6 +116,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a new index of an old one, which is of an older format or of other parameters
     Reindex(ReindexArgs),
+    /// Measure what a server can do: many streams at a time
+    BenchServer(BenchServerArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -364,7 +373,7 @@ impl Target {
     }
 }
 
-fn parse_probability(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_probability(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".into()) }
 }

@@ -7,6 +7,7 @@ mod convert;
 mod embedded;
 mod link;
 mod remote;
+mod remote_stream;
 mod upload;
 
 use std::num::NonZeroU32;
@@ -17,11 +18,13 @@ use bytes::Bytes;
 use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::backup::Backup;
 use fingerprint_core::index::{Change, IndexStats, Metadata};
+use fingerprint_core::matching::live::LiveOptions;
 use fingerprint_core::matching::{MatchOptions, MatchStatus};
 use fingerprint_core::units::{ContentHash, TrackId};
 
 use crate::args::Target;
 use crate::contract::MatchRow;
+use crate::contract::live::LiveRow;
 use embedded::EmbeddedCatalog;
 use remote::RemoteCatalog;
 pub(crate) use upload::read_limited;
@@ -34,6 +37,9 @@ pub(crate) trait Catalog: Send + Sync {
 
     /// Searches for the tracks that are in a clip.
     fn search(&self, clip: Audio, options: &MatchOptions) -> Result<Answer>;
+
+    /// Follows a stream whose first sample is at time 0.
+    fn follow(&self, options: LiveOptions) -> Result<Box<dyn Follower + '_>>;
 
     /// Looks a track up.
     fn track(&self, id: &TrackId) -> Result<Option<Track>>;
@@ -56,6 +62,18 @@ pub(crate) trait Catalog: Send + Sync {
 
     /// The backups that were made so, the oldest first.
     fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>>;
+}
+
+/// A stream that is being followed. Its rows are what became known meanwhile.
+pub(crate) trait Follower {
+    /// Takes the next mono samples.
+    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>>;
+
+    /// So much audio was lost, in milliseconds.
+    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>>;
+
+    /// Ends the stream.
+    fn finish(self: Box<Self>) -> Result<Vec<LiveRow>>;
 }
 
 /// A recording in the form in which it goes into the catalog.

@@ -4,6 +4,8 @@
 //! `earmark match --help`. A field may be added behind the others; none is renamed or removed.
 //! What is not known or not computed is null, never a made-up value.
 
+pub(crate) mod live;
+
 use earmark_proto::v1;
 use fingerprint_core::index::Metadata;
 use fingerprint_core::matching::{Alternative, Gap, Match, MatchStatus};

@@ -7,6 +7,7 @@
 
 mod args;
 mod backup;
+mod bench_server;
 mod catalog;
 mod check;
 mod compact;
@@ -16,6 +17,7 @@ mod guard;
 mod ingest;
 mod interrupt;
 mod match_cmd;
+mod monitor;
 mod reindex;
 mod report;
 mod restore;
@@ -71,8 +73,10 @@ fn run(command: Command) -> Result<u8> {
     match command {
         Command::Ingest(args) => ingest::run(&args),
         Command::Match(args) => match_cmd::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::BenchServer(args) => bench_server::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Reindex(args) => reindex::run(&args),

@@ -5,9 +5,11 @@
 //! [`printable`] has taken out what a terminal would obey.
 
 pub(crate) mod backups;
+pub(crate) mod bench_server;
 pub(crate) mod check;
 pub(crate) mod compact;
 pub(crate) mod matches;
+pub(crate) mod monitor;
 pub(crate) mod progress;
 pub(crate) mod reindex;
 pub(crate) mod stats;

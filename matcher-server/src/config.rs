@@ -66,6 +66,16 @@ pub struct Settings {
     /// Uploads received at a time [default: 16].
     #[arg(long, env = "EARMARK_SERVER_UPLOADS_OPEN_MAX", value_name = "N")]
     uploads_open_max: Option<usize>,
+    /// Streams that are followed at a time, those included whose client may come back within a
+    /// minute [default: 1000].
+    #[arg(long, env = "EARMARK_SERVER_STREAMS_MAX", value_name = "N")]
+    streams_max: Option<usize>,
+    /// Of these, streams of encoded audio, each of which has a thread of its own [default: 64].
+    #[arg(long, env = "EARMARK_SERVER_ENCODED_STREAMS_MAX", value_name = "N")]
+    encoded_streams_max: Option<usize>,
+    /// Longest pause of a stream between two packets [default: 1m].
+    #[arg(long, env = "EARMARK_SERVER_STREAM_PAUSE_MAX", value_name = "TIME")]
+    stream_pause_max: Option<Span>,
     /// Requests that may wait for a worker; more are refused as busy [default: 64].
     #[arg(long, env = "EARMARK_SERVER_QUEUE_LEN", value_name = "N")]
     queue_len: Option<usize>,
@@ -128,6 +138,12 @@ pub struct Config {
     pub requests_open_max: usize,
     /// Uploads received at a time, at least 1.
     pub uploads_open_max: usize,
+    /// Streams followed at a time, at least 1.
+    pub streams_max: usize,
+    /// Streams of encoded audio, of these.
+    pub encoded_streams_max: usize,
+    /// Longest pause of a stream between two packets.
+    pub stream_pause_max: Duration,
     /// Jobs of each kind that may wait.
     pub queue_len: usize,
     /// Program for codecs that are not built in.
@@ -216,6 +232,9 @@ impl Settings {
             upload_workers: self.upload_workers.or(weaker.upload_workers),
             requests_open_max: self.requests_open_max.or(weaker.requests_open_max),
             uploads_open_max: self.uploads_open_max.or(weaker.uploads_open_max),
+            streams_max: self.streams_max.or(weaker.streams_max),
+            encoded_streams_max: self.encoded_streams_max.or(weaker.encoded_streams_max),
+            stream_pause_max: self.stream_pause_max.or(weaker.stream_pause_max),
             queue_len: self.queue_len.or(weaker.queue_len),
             ffmpeg: self.ffmpeg.or(weaker.ffmpeg),
             ffmpeg_time_max: self.ffmpeg_time_max.or(weaker.ffmpeg_time_max),
@@ -245,6 +264,9 @@ impl Settings {
             upload_workers: Some(processors.div_ceil(2)),
             requests_open_max: Some(128),
             uploads_open_max: Some(16),
+            streams_max: Some(1_000),
+            encoded_streams_max: Some(64),
+            stream_pause_max: seconds(60),
             queue_len: Some(64),
             ffmpeg: Some(PathBuf::from("ffmpeg")),
             ffmpeg_time_max: seconds(120),
@@ -289,6 +311,7 @@ impl Settings {
             ("track-duration-max", set.track_duration_max),
             ("request-time-max", set.request_time_max),
             ("upload-pause-max", set.upload_pause_max),
+            ("stream-pause-max", set.stream_pause_max),
             ("ffmpeg-time-max", set.ffmpeg_time_max),
             ("follow", set.follow.or(Some(Span(Duration::MAX)))),
         ];
@@ -314,6 +337,9 @@ impl Settings {
             upload_workers: count("upload-workers", set.upload_workers, 1)?,
             requests_open_max: count("requests-open-max", set.requests_open_max, 1)?,
             uploads_open_max: count("uploads-open-max", set.uploads_open_max, 1)?,
+            streams_max: count("streams-max", set.streams_max, 1)?,
+            encoded_streams_max: count("encoded-streams-max", set.encoded_streams_max, 0)?,
+            stream_pause_max: span(set.stream_pause_max),
             queue_len: count("queue-len", set.queue_len, 0)?,
             ffmpeg: set.ffmpeg.filter(|program| program.as_os_str() != "none"),
             ffmpeg_time_max: span(set.ffmpeg_time_max),

@@ -90,15 +90,7 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
         );
         return Err(Status::invalid_argument(text));
     }
-    let speed_search = match v1::SpeedSearch::try_from(options.speed_search) {
-        Ok(v1::SpeedSearch::Unspecified | v1::SpeedSearch::Auto) => SpeedSearch::Auto,
-        Ok(v1::SpeedSearch::Off) => SpeedSearch::Off,
-        Ok(v1::SpeedSearch::Full) => SpeedSearch::Full,
-        Err(_) => {
-            let text = format!("options.speed_search {} is unknown", options.speed_search);
-            return Err(Status::invalid_argument(text));
-        }
-    };
+    let speed_search = speed_search(options.speed_search, "options")?;
     Ok(MatchOptions {
         matches_max: match options.max_matches {
             0 => default.matches_max,
@@ -108,6 +100,19 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
         false_accepts_max,
         speed_search,
     })
+}
+
+/// Whether changed recordings are searched for; `within` names the message that says so.
+pub(crate) fn speed_search(number: i32, within: &str) -> Result<SpeedSearch, Status> {
+    match v1::SpeedSearch::try_from(number) {
+        Ok(v1::SpeedSearch::Unspecified | v1::SpeedSearch::Auto) => Ok(SpeedSearch::Auto),
+        Ok(v1::SpeedSearch::Off) => Ok(SpeedSearch::Off),
+        Ok(v1::SpeedSearch::Full) => Ok(SpeedSearch::Full),
+        Err(_) => {
+            let text = format!("{within}.speed_search {number} is unknown");
+            Err(Status::invalid_argument(text))
+        }
+    }
 }
 
 /// A fingerprint that came over the wire, no longer than `duration_max_s` seconds and no denser
@@ -214,7 +219,8 @@ pub(crate) fn match_response(
     v1::MatchResponse { status: status.into(), matches, duration_s, elapsed_ms }
 }
 
-fn match_message(found: Match) -> v1::Match {
+/// A match.
+pub(crate) fn match_message(found: Match) -> v1::Match {
     let gap = |gap: Gap| v1::Gap { query_start_s: gap.query_start_s, query_end_s: gap.query_end_s };
     let alternative = |other: Alternative| v1::Alternative {
         reference_start_s: other.reference_start_s,

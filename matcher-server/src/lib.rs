@@ -16,6 +16,7 @@ mod envelope;
 mod follow;
 mod match_service;
 mod status;
+mod stream;
 pub mod telemetry;
 mod upload;
 mod work;
@@ -44,6 +45,7 @@ use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::Envelope;
 use crate::match_service::Matcher;
+use crate::stream::Streams;
 use crate::work::Work;
 
 /// How long cancelled work may take to notice it.
@@ -123,7 +125,9 @@ pub async fn run(
     let params = Params::default();
     let work = Work::new(&config);
     let bytes_max = config.message_bytes_max;
+    let streams = Streams::new(Arc::clone(&index), params, Arc::clone(&config), work.clone());
     let matcher = Matcher {
+        streams: streams.clone(),
         index: Arc::clone(&index),
         params,
         config: Arc::clone(&config),
@@ -182,6 +186,7 @@ pub async fn run(
     for name in names {
         health.clear_service_status(name).await;
     }
+    streams.stop();
     let _ = stop.send(());
     let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
     // Work whose clients have gone may still run, and must not outlive the index.

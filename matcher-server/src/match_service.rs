@@ -9,12 +9,13 @@ use fingerprint_core::decode::Input;
 use fingerprint_core::index::Index;
 use fingerprint_core::matching::match_fingerprint;
 use fingerprint_core::params::{Params, Role};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
 use crate::status;
+use crate::stream::{StreamAnswer, Streams};
 use crate::work::Work;
 
 /// Recognises audio.
@@ -24,6 +25,7 @@ pub(crate) struct Matcher {
     pub(crate) params: Params,
     pub(crate) config: Arc<Config>,
     pub(crate) work: Work,
+    pub(crate) streams: Streams,
 }
 
 #[tonic::async_trait]
@@ -63,5 +65,14 @@ impl v1::match_service_server::MatchService for Matcher {
             Ok(convert::match_response(report, query.duration_s(), elapsed_ms))
         });
         job.await.map(Response::new)
+    }
+
+    type MatchStreamStream = StreamAnswer;
+
+    async fn match_stream(
+        &self,
+        request: Request<Streaming<v1::MatchStreamRequest>>,
+    ) -> Result<Response<StreamAnswer>, Status> {
+        self.streams.open(request.into_inner()).await.map(Response::new)
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. There are four pools, so that one kind of work cannot keep another waiting: long
-//! uploads do not delay queries, neither delays looking a track up, and a backup delays nothing.
+//! timeouts. There are five pools, so that one kind of work cannot keep another waiting: long
+//! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
 //! Uploads and backups also get only the processor time that queries leave.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
@@ -34,6 +34,8 @@ pub(crate) struct Work {
     pub(crate) uploads: Pool,
     /// Short reads and writes of the index.
     pub(crate) lookups: Pool,
+    /// Searching what came of streams, each of which has one job at a time.
+    pub(crate) streams: Pool,
     /// Making backups, one at a time.
     pub(crate) backups: Pool,
 }
@@ -48,6 +50,13 @@ impl Work {
             queries: pool("queries", config.workers, Urgency::Now),
             uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
+            streams: Pool::new(
+                "streams",
+                config.workers,
+                config.streams_max,
+                Urgency::Now,
+                Arc::clone(&stop),
+            ),
             backups: pool("backups", 1, Urgency::CanWait),
         }
     }
@@ -59,6 +68,7 @@ impl Work {
             self.queries.idle().await;
             self.uploads.idle().await;
             self.lookups.idle().await;
+            self.streams.idle().await;
             self.backups.idle().await;
         };
         tokio::time::timeout(limit, all_idle).await.is_ok()
@@ -205,6 +215,11 @@ impl Pool {
                 ))
             })
         }
+    }
+
+    /// What tells work outside of the pool that the server gives up.
+    pub(crate) fn cancel(&self) -> Cancel {
+        Cancel { abandoned: Arc::default(), stop: Arc::clone(&self.stop) }
     }
 
     /// Waits until nothing runs.

@@ -12,8 +12,6 @@
 mod event;
 mod heard;
 mod recent;
-#[cfg(test)]
-mod tests;
 
 use self::heard::{Heard, Telling};
 use self::recent::{Place, Recent};
@@ -44,7 +42,8 @@ const SILENCE_MIN_MS: u32 = 2_000;
 const UNKNOWN_MIN_MS: u32 = 10_000;
 /// Votes with which a place is verified at once.
 const PROMISING_WEIGHT: f32 = 14.0;
-/// Every so many steps the best few places are verified, however few votes they have.
+/// Every so many steps the best few places are verified, however few votes they have, unless a track is
+/// certain.
 const THOROUGH_STEPS: u32 = 4;
 /// Votes that such a place has at least.
 const THOROUGH_WEIGHT: f32 = 5.0;
@@ -52,10 +51,16 @@ const THOROUGH_WEIGHT: f32 = 5.0;
 const THOROUGH_PLACES: usize = 4;
 /// Most promising places of a step.
 const PLACES_MAX: usize = 12;
-/// A place that was found wanting is verified again when it has so many times the votes.
+/// A place that was verified is verified again after this time …
+const VERIFIED_MS: u32 = 5_000;
+/// … or when it has so many times the votes.
 const MORE_WEIGHT: f32 = 1.3;
+/// A track that goes on is verified in the last so much.
+const GOING_ON_MS: u32 = 8_000;
 /// Sound for which changed recordings are first searched for.
 const CHANGED_AFTER_MS: u32 = 6_000;
+/// Of a loss of audio so much is stepped through: longer than a window and any gap.
+const SKIP_MAX_MS: u32 = 30_000;
 /// Windows of an hour among which the false events of an hour are shared out. Windows overlap, so
 /// more would count the same chance twice.
 const WINDOWS_PER_HOUR: f64 = 240.0;
@@ -112,9 +117,13 @@ pub struct LiveMatcher {
     /// Since when no track is heard, if none is, and whether that was told.
     stretch: Option<(Stretch, bool)>,
     changed_at_ms: u32,
+    put_off_at_ms: u32,
+    put_off_count: u64,
+    /// What is stepped through was lost: there is no telling whether it is silent.
+    is_lost: bool,
     heard: Heard,
-    /// Places that were verified in vain, with the votes that they had.
-    rejected: Vec<Place>,
+    /// Places that were verified lately, when, and with the votes that they had.
+    verified: Vec<(u32, Place)>,
 }
 
 /// Where a stream is searched.
@@ -122,8 +131,9 @@ pub struct LiveMatcher {
 pub struct Surroundings<'a> {
     /// The catalog.
     pub index: &'a dyn Index,
-    /// Whether there is time to search for changed recordings; they are put off otherwise.
-    pub may_search_changes: bool,
+    /// Asked when it is time to search for changed recordings, which costs as much as half a minute of
+    /// all else. If the caller says no, the search is put off until it says yes.
+    pub may_search_changes: &'a dyn Fn() -> bool,
     /// Asked before each candidate; once it says so, the search ends.
     pub is_cancelled: &'a dyn Fn() -> bool,
 }
@@ -149,8 +159,11 @@ impl LiveMatcher {
             sound: None,
             stretch: None,
             changed_at_ms: from_ms,
+            put_off_at_ms: from_ms,
+            put_off_count: 0,
+            is_lost: false,
             heard: Heard::default(),
-            rejected: Vec::new(),
+            verified: Vec::new(),
         }
     }
 
@@ -164,6 +177,18 @@ impl LiveMatcher {
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.heard.open().count()
+    }
+
+    /// Searches for changed recordings that were put off.
+    #[must_use]
+    pub fn put_off_count(&self) -> u64 {
+        self.put_off_count
+    }
+
+    /// The matches that go on, as they are known now.
+    #[must_use]
+    pub fn open_matches(&self, index: &dyn Index) -> Vec<LiveMatch> {
+        self.heard.reports(&self.odds(&index.timeline(), self.stepped_ms))
     }
 
     /// Memory of peaks and postings, in bytes.
@@ -218,6 +243,7 @@ impl LiveMatcher {
             index: around.index,
             odds: &odds,
             now_ms: end_ms,
+            step: self.step_count,
             options: &self.options,
             events,
         };
@@ -238,8 +264,13 @@ impl LiveMatcher {
         around: Surroundings<'_>,
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
-        self.push(&[], from_ms, around, events)?;
-        self.stepped_ms = from_ms;
+        // Far enough for whatever was heard to end.
+        let until_ms = from_ms.min(self.stepped_ms.saturating_add(SKIP_MAX_MS));
+        self.is_lost = true;
+        let stepped = self.push(&[], until_ms, around, events);
+        self.is_lost = false;
+        stepped?;
+        self.stepped_ms = self.stepped_ms.max(from_ms);
         self.recent.restart(from_ms);
         self.sound = None;
         Ok(())
@@ -274,8 +305,14 @@ impl LiveMatcher {
         let searched = self.search(&peaks[..heard], around, &timeline);
         self.peaks = peaks;
         let odds = self.odds(&timeline, now_ms);
-        let mut telling =
-            Telling { index: around.index, odds: &odds, now_ms, options: &self.options, events };
+        let mut telling = Telling {
+            index: around.index,
+            odds: &odds,
+            now_ms,
+            step: self.step_count,
+            options: &self.options,
+            events,
+        };
         self.heard.take(searched?, &mut telling)?;
         self.heard.end_over(&mut telling);
         self.tell_stretch(events);
@@ -286,6 +323,7 @@ impl LiveMatcher {
     fn tell_stretch(&mut self, events: &mut Vec<LiveEvent>) {
         let now_ms = self.stepped_ms;
         let (kind, since_ms) = match (self.sound_since_ms(), self.sound) {
+            _ if self.is_lost => (None, now_ms),
             (None, Some((_, last_ms))) => (Some(StretchKind::Silent), last_ms),
             (None, None) => (Some(StretchKind::Silent), self.from_ms),
             (Some(_), _) if self.open_count() > 0 => (None, now_ms),
@@ -298,10 +336,13 @@ impl LiveMatcher {
             && Some(open.kind) != kind
         {
             if *is_told {
-                let end_s = match kind {
+                let end_s = match (open.kind, self.sound) {
+                    (StretchKind::Silent, Some((since_ms, _))) => f64::from(since_ms) / 1e3,
                     // What has begun was heard from then on.
-                    None => self.heard.latest_start_ms() / 1e3,
-                    Some(_) => f64::from(since_ms) / 1e3,
+                    (StretchKind::Unknown, _) if kind.is_none() => {
+                        self.heard.latest_start_ms() / 1e3
+                    }
+                    _ => f64::from(since_ms) / 1e3,
                 };
                 let end_s = Some(end_s.max(open.start_s));
                 events.push(LiveEvent::Stretch(Stretch { end_s, ..*open }));
@@ -331,9 +372,9 @@ impl LiveMatcher {
 
     /// Notices where sound begins and ends.
     fn listen(&mut self, now_ms: u32) {
-        let before = self.peaks.partition_point(|peak| {
-            self.sound.is_some_and(|(_, last_ms)| peak.time_ms <= last_ms)
-        });
+        let before = self
+            .peaks
+            .partition_point(|peak| self.sound.is_some_and(|(_, last_ms)| peak.time_ms <= last_ms));
         for peak in &self.peaks[before..] {
             if peak.time_ms >= now_ms {
                 break;
@@ -365,9 +406,12 @@ impl LiveMatcher {
     ) -> Result<(), MatchError> {
         let complete_ms = now_ms.saturating_sub(self.params.zone_max_ms);
         let is_eager = self.is_eager(now_ms);
+        // Whatever came already of the time behind must make no difference.
+        let heard = self.peaks.partition_point(|peak| peak.time_ms < now_ms);
+        let peaks = &self.peaks[..heard];
         let mut read = |until_ms, provisional| {
             self.recent.look_up(
-                &self.peaks,
+                peaks,
                 until_ms,
                 is_eager,
                 provisional,
@@ -407,7 +451,7 @@ impl LiveMatcher {
             ..MatchOptions::default()
         };
         let params = self.params;
-        let search = Search {
+        let mut search = Search {
             index: around.index,
             timeline,
             window,
@@ -417,26 +461,25 @@ impl LiveMatcher {
             is_cancelled: around.is_cancelled,
         };
         let places = self.places(timeline);
-        let may_search_changes = around.may_search_changes
-            && self.options.speed_search != SpeedSearch::Off
-            && now_ms - sound_since_ms >= CHANGED_AFTER_MS
-            && now_ms - self.changed_at_ms >= WINDOW_STEP_MS;
+        let may_search_changes = self.may_search_changes(sound_since_ms, around);
         // Whatever else is found must compete with all that goes on: music repeats itself.
         let all = !places.is_empty() || may_search_changes;
         let open = self.heard.due(self.step_count, now_ms, all);
         if !all && open.is_empty() {
             return Ok(Vec::new());
         }
-        let query = QueryPeaks::new(window);
+        // What only goes on needs no more than what is new, and some of what was before.
+        let from_ms = if all { 0 } else { now_ms.saturating_sub(GOING_ON_MS) };
+        let first = window.partition_point(|peak| peak.time_ms < from_ms);
+        search.window = &window[first..];
+        let query = QueryPeaks::new(search.window);
         let mut found: Vec<Found> = Vec::new();
         for candidate in open {
             search.verify(vec![candidate], CONTINUITY, &query, &mut found)?;
         }
         let candidates: Vec<Candidate> = places.iter().map(Place::candidate).collect();
-        let before = found.len();
         search.verify(candidates, 1.0, &query, &mut found)?;
-        let holds = |place: &Place| found[before..].iter().any(|found| place.is_of(found));
-        self.rejected.extend(places.into_iter().filter(|place| !holds(place)));
+        self.verified.extend(places.into_iter().map(|place| (now_ms, place)));
         if may_search_changes {
             self.changed_at_ms = now_ms;
             for family in CHANGES {
@@ -452,20 +495,42 @@ impl LiveMatcher {
         Ok(distinct(found))
     }
 
+    /// Whether it is time to search for changed recordings, and there is time for it.
+    fn may_search_changes(&mut self, sound_since_ms: u32, around: Surroundings<'_>) -> bool {
+        let now_ms = self.stepped_ms;
+        let is_due = self.options.speed_search != SpeedSearch::Off
+            && now_ms - sound_since_ms >= CHANGED_AFTER_MS
+            && now_ms - self.changed_at_ms >= WINDOW_STEP_MS
+            && (self.options.speed_search == SpeedSearch::Full
+                || self.heard.certain(now_ms).next().is_none());
+        if is_due && !(around.may_search_changes)() {
+            if now_ms - self.put_off_at_ms >= WINDOW_STEP_MS {
+                self.put_off_at_ms = now_ms;
+                self.put_off_count += 1;
+            }
+            return false;
+        }
+        is_due
+    }
+
     /// The places worth being verified now: promising ones, and now and then the best of the others.
     fn places(&mut self, timeline: &Timeline) -> Vec<Place> {
-        let oldest_ms = f64::from(self.stepped_ms.saturating_sub(recent::VOTE_MS));
-        self.rejected.retain(|place| place.stream_ms >= oldest_ms);
-        let is_thorough = self.step_count.is_multiple_of(THOROUGH_STEPS);
+        let now_ms = self.stepped_ms;
+        self.verified.retain(|(at_ms, _)| now_ms - at_ms < VERIFIED_MS);
+        let is_certain = self.heard.certain(now_ms).next().is_some();
+        let is_thorough = !is_certain && self.step_count.is_multiple_of(THOROUGH_STEPS);
         let weight_min = if is_thorough { THOROUGH_WEIGHT } else { PROMISING_WEIGHT };
         let known = self.open_count();
         let mut places = self.recent.places(timeline, weight_min, PLACES_MAX + known);
         places.retain(|place| {
-            let was_rejected = self
-                .rejected
+            let was_verified = self
+                .verified
                 .iter()
-                .any(|old| old.is_same(place) && place.weight < MORE_WEIGHT * old.weight);
-            !was_rejected && !self.heard.open().any(|found| place.is_of(found))
+                .any(|(_, old)| old.is_same(place) && place.weight < MORE_WEIGHT * old.weight);
+            // Music repeats itself.
+            let is_repeat =
+                || self.heard.certain(now_ms).any(|found| found.candidate.span == place.span);
+            !was_verified && !self.heard.open().any(|found| place.is_of(found)) && !is_repeat()
         });
         let promising = places.iter().take_while(|p| p.weight >= PROMISING_WEIGHT).count();
         places.truncate(promising.max(if is_thorough { THOROUGH_PLACES } else { 0 }));

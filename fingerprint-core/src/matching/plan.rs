@@ -103,7 +103,8 @@ pub(super) struct Scope {
 
 impl Scope {
     /// A whole window.
-    pub(super) const WINDOW: Self = Self { anchors_until_ms: u32::MAX, postings_max: f64::INFINITY, likelihood_min: 0.0 };
+    pub(super) const WINDOW: Self =
+        Self { anchors_until_ms: u32::MAX, postings_max: f64::INFINITY, likelihood_min: 0.0 };
 }
 
 /// What a pass reads.

@@ -10,4 +10,5 @@
 mod decode;
 mod formats;
 mod index;
+mod live;
 mod matching;

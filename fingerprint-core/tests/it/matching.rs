@@ -36,7 +36,7 @@ fn new_track(id: &str, fingerprint: Fingerprint) -> NewTrack {
     NewTrack { id: TrackId::new(id).unwrap(), metadata: Metadata::default(), fingerprint }
 }
 
-static CATALOG: LazyLock<MemoryIndex> = LazyLock::new(|| {
+pub(crate) static CATALOG: LazyLock<MemoryIndex> = LazyLock::new(|| {
     let index = MemoryIndex::new(&Params::default());
     let tracks = TRACKS.map(|name| new_track(name, fingerprint(name, Role::Track)));
     index.add(&tracks).unwrap();
@@ -50,14 +50,14 @@ fn query_of(mut peaks: Vec<Peak>) -> Fingerprint {
 }
 
 /// The peaks between two times of a recording, moved to begin at `at_ms`.
-fn cut(name: &str, from_ms: u32, to_ms: u32, at_ms: u32) -> Vec<Peak> {
+pub(crate) fn cut(name: &str, from_ms: u32, to_ms: u32, at_ms: u32) -> Vec<Peak> {
     let peaks = fingerprint(name, Role::Query).peaks;
     let within = peaks.into_iter().filter(|peak| (from_ms..to_ms).contains(&peak.time_ms));
     within.map(|peak| Peak { time_ms: peak.time_ms - from_ms + at_ms, ..peak }).collect()
 }
 
 /// The same peaks `speed` times as fast and `pitch` times as high.
-fn changed(peaks: &[Peak], speed: f64, pitch: f64) -> Vec<Peak> {
+pub(crate) fn changed(peaks: &[Peak], speed: f64, pitch: f64) -> Vec<Peak> {
     let change = |peak: &Peak| Peak {
         time_ms: (f64::from(peak.time_ms) / speed).round() as u32,
         freq: (f64::from(peak.freq) * pitch).round() as u16,
@@ -67,7 +67,7 @@ fn changed(peaks: &[Peak], speed: f64, pitch: f64) -> Vec<Peak> {
 }
 
 /// Peaks of another recording, thinned out: something that is not in the catalog.
-fn foreign(duration_ms: u32) -> Vec<Peak> {
+pub(crate) fn foreign(duration_ms: u32) -> Vec<Peak> {
     let mut rng = fastrand::Rng::with_seed(3);
     (0..duration_ms / 20)
         .map(|_| Peak {

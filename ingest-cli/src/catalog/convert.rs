@@ -7,7 +7,7 @@ use fingerprint_core::index::backup::{Backup, BackupState, Contents};
 use fingerprint_core::index::{
     BlockCacheStats, Change, IndexStats, ListLengths, Metadata, SegmentClass,
 };
-use fingerprint_core::matching::MatchStatus;
+use fingerprint_core::matching::{MatchStatus, SpeedSearch};
 use fingerprint_core::units::TrackId;
 
 use super::{Answer, Stats, Stored, Track};
@@ -20,6 +20,14 @@ pub(super) fn metadata(metadata: &Metadata) -> v1::Metadata {
         album: text(&metadata.album),
         isrc: text(&metadata.isrc),
         attributes: metadata.attributes.clone().into_iter().collect(),
+    }
+}
+
+pub(super) fn speed_search(speed_search: SpeedSearch) -> v1::SpeedSearch {
+    match speed_search {
+        SpeedSearch::Off => v1::SpeedSearch::Off,
+        SpeedSearch::Auto => v1::SpeedSearch::Auto,
+        SpeedSearch::Full => v1::SpeedSearch::Full,
     }
 }
 

@@ -9,18 +9,21 @@ use fingerprint_core::index::backup::{self, Backup};
 use fingerprint_core::index::{
     Added, FollowerIndex, Index, IndexError, NewTrack, RocksIndex, TrackRecord,
 };
+use fingerprint_core::listening::Listener;
+use fingerprint_core::matching::live::{LiveEvent, LiveOptions, Surroundings};
 use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
 use tempfile::TempDir;
 
-use super::{Access, AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
+use super::{Access, AddError, Answer, Audio, Catalog, Follower, Recording, Stats, Stored, Track};
+use crate::contract::live::LiveRow;
 use crate::folder::with_folder;
 
 /// Tracks read from the index at a time.
 const PAGE_LEN: usize = 500;
 /// Commands that know `--read-only`.
-const READERS: [&str; 4] = ["match", "stats", "tracks list", "tracks show"];
+const READERS: [&str; 5] = ["match", "monitor", "stats", "tracks list", "tracks show"];
 
 /// An index folder that this process has opened.
 pub(super) struct EmbeddedCatalog {
@@ -143,6 +146,11 @@ impl Catalog for EmbeddedCatalog {
         })
     }
 
+    fn follow(&self, options: LiveOptions) -> Result<Box<dyn Follower + '_>> {
+        let listener = Listener::new(options, &self.params, 0);
+        Ok(Box::new(EmbeddedFollower { index: self.index.get(), listener: Some(listener) }))
+    }
+
     fn track(&self, id: &TrackId) -> Result<Option<Track>> {
         Ok(self.index.get().track(id)?.map(Track::from))
     }
@@ -183,6 +191,54 @@ impl Catalog for EmbeddedCatalog {
 
     fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>> {
         Ok(backup::list(named(folder)?)?)
+    }
+}
+
+/// A stream that this process follows.
+struct EmbeddedFollower<'a> {
+    index: &'a dyn Index,
+    /// `None` once it has ended.
+    listener: Option<Listener>,
+}
+
+impl EmbeddedFollower<'_> {
+    fn rows(
+        &mut self,
+        search: impl FnOnce(&mut Option<Listener>, Surroundings<'_>, &mut Vec<LiveEvent>) -> Result<()>,
+    ) -> Result<Vec<LiveRow>> {
+        let around = Surroundings {
+            index: self.index,
+            may_search_changes: &|| true,
+            is_cancelled: &|| false,
+        };
+        let mut events = Vec::new();
+        search(&mut self.listener, around, &mut events)?;
+        let heard_s = self.listener.as_ref().map(|l| f64::from(l.heard_ms()) / 1e3);
+        Ok(events.into_iter().map(|event| LiveRow::from_event(event, heard_s)).collect())
+    }
+}
+
+impl Follower for EmbeddedFollower<'_> {
+    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>> {
+        self.rows(|listener, around, events| {
+            let listener = listener.as_mut().context("the stream has ended")?;
+            listener.take_samples(samples, rate_hz)?;
+            Ok(listener.search(around, events)?)
+        })
+    }
+
+    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>> {
+        self.rows(|listener, around, events| {
+            let listener = listener.as_mut().context("the stream has ended")?;
+            Ok(listener.skip(lost_ms, around, events)?)
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<LiveRow>> {
+        self.rows(|listener, around, events| {
+            let listener = listener.take().context("the stream has ended")?;
+            Ok(listener.finish(around, events)?)
+        })
     }
 }
 

@@ -10,15 +10,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use earmark_proto::v1;
 use fingerprint_core::index::backup::Backup;
-use fingerprint_core::matching::{MatchOptions, SpeedSearch};
+use fingerprint_core::matching::MatchOptions;
+use fingerprint_core::matching::live::LiveOptions;
 use fingerprint_core::units::TrackId;
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 
 use super::convert;
 use super::link::Link;
+use super::remote_stream::RemoteFollower;
 use super::upload::read_whole;
-use super::{AddError, Answer, Audio, Catalog, Recording, Stats, Stored, Track};
+use super::{AddError, Answer, Audio, Catalog, Follower, Recording, Stats, Stored, Track};
 
 /// Tracks that are uploaded at the same time.
 const UPLOADS_MAX: usize = 8;
@@ -84,12 +86,7 @@ impl Catalog for RemoteCatalog {
                 max_matches: u32::try_from(options.matches_max).unwrap_or(u32::MAX),
                 min_confidence: options.confidence_min,
                 max_false_accepts: Some(options.false_accepts_max),
-                speed_search: match options.speed_search {
-                    SpeedSearch::Off => v1::SpeedSearch::Off,
-                    SpeedSearch::Auto => v1::SpeedSearch::Auto,
-                    SpeedSearch::Full => v1::SpeedSearch::Full,
-                }
-                .into(),
+                speed_search: convert::speed_search(options.speed_search).into(),
             }),
         };
         let link = &self.link;
@@ -98,6 +95,10 @@ impl Catalog for RemoteCatalog {
             async move { link.matcher().r#match(link.request(request)).await }
         }))?;
         convert::answer(response)
+    }
+
+    fn follow(&self, options: LiveOptions) -> Result<Box<dyn Follower + '_>> {
+        Ok(Box::new(RemoteFollower::new(&self.runtime, &self.link, options)?))
     }
 
     fn track(&self, id: &TrackId) -> Result<Option<Track>> {

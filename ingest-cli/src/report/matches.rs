@@ -119,8 +119,17 @@ fn note(found: &MatchRow) -> Option<String> {
     (!told.is_empty()).then(|| format!("{}: {told}", printable(&found.track_id)))
 }
 
+/// What a track is called where there is room for one name only.
+pub(super) fn title(found: &MatchRow) -> String {
+    let title = found.title.as_ref().or(found.file_name.as_ref()).unwrap_or(&found.track_id);
+    match &found.artist {
+        Some(artist) => format!("{artist} – {title}"),
+        None => title.clone(),
+    }
+}
+
 /// How the clip plays the track: what was done to its speed, tempo or pitch, if anything.
-fn played(found: &MatchRow) -> String {
+pub(super) fn played(found: &MatchRow) -> String {
     let (Some(speed), Some(pitch)) = (found.speed, found.pitch) else { return String::new() };
     let is_changed = |factor: f64| (factor - 1.0).abs() >= PLAYED_CHANGE_MIN;
     let change = |factor: f64| format!("{:+.1} %", (factor - 1.0) * 100.0);
@@ -137,7 +146,7 @@ fn played(found: &MatchRow) -> String {
 }
 
 /// A confidence in per cent, never rounded up to certainty.
-fn percent(confidence: f64) -> String {
+pub(super) fn percent(confidence: f64) -> String {
     let tenths = (confidence * 1000.0).floor() / 10.0;
     if confidence < 1.0 && tenths >= 99.9 { "> 99.9 %".into() } else { format!("{tenths:.1} %") }
 }

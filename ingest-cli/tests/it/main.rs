@@ -9,6 +9,7 @@ mod ingest;
 mod interrupt;
 mod kills;
 mod matching;
+mod monitor;
 mod output;
 mod reindex;
 mod server;

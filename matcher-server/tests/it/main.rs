@@ -13,4 +13,5 @@ mod matching;
 mod process;
 mod python;
 mod services;
+mod stream;
 mod support;

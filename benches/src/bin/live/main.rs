@@ -16,12 +16,12 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use earmark_benches::{find, percentile, seeded, work};
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
-use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
+use fingerprint_core::fingerprint::Fingerprint;
 use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
+use fingerprint_core::listening::Listener;
 use fingerprint_core::matching::SpeedSearch;
-use fingerprint_core::matching::live::{LiveEvent, LiveMatcher, LiveOptions, Surroundings};
+use fingerprint_core::matching::live::{LiveEvent, LiveOptions, Surroundings};
 use fingerprint_core::params::{Params, Role};
-use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::TrackId;
 use tikv_jemallocator::Jemalloc;
 
@@ -148,8 +148,7 @@ fn measure_known(
         let recording = &known[number % known.len()];
         let mut rng = seeded(7, &format!("stream {number}"));
         let room_s = (recording.duration_s - STREAM_S as f64).max(0.0);
-        let (samples, rate_hz) =
-            cut(&recording.path, rng.f64() * room_s, STREAM_S as f64)?;
+        let (samples, rate_hz) = cut(&recording.path, rng.f64() * room_s, STREAM_S as f64)?;
         let (samples, rate_hz) = match codec {
             None => (samples, rate_hz),
             Some(rate) => through_mp3(&samples, rate_hz, rate)?,
@@ -165,7 +164,12 @@ fn measure_known(
     let at = |percent| percentile(&first, percent).map_or(f64::NAN, |time| time.as_secs_f64());
     say(&format!(
         "{name}: {} of {} streams recognised; first event after {:.2} s (p50), {:.2} s (p95), {:.2} s (last); {} wrong events",
-        first.len(), cli.streams, at(50), at(95), at(100), total.wrong_count
+        first.len(),
+        cli.streams,
+        at(50),
+        at(95),
+        at(100),
+        total.wrong_count
     ))?;
     say(&format!("  {}", total.cost()))?;
     if !missed.is_empty() {
@@ -216,37 +220,26 @@ fn stream(
         false_events_max: cli.max_false_events,
         ..LiveOptions::default()
     };
-    let mut fingerprinter = Fingerprinter::new(&params, Role::Query);
-    let mut matcher = LiveMatcher::new(options, &params, 0);
-    let around = Surroundings { index, may_search_changes: true, is_cancelled: &|| false };
+    let mut listener = Listener::new(options, &params, 0);
+    let around = Surroundings { index, may_search_changes: &|| true, is_cancelled: &|| false };
     let mut outcome = Outcome::default();
-    let (mut events, mut peaks): (Vec<LiveEvent>, Vec<Peak>) = (Vec::new(), Vec::new());
+    let mut events = Vec::new();
     let packet_len = (rate_hz as usize * PACKET_MS / 1_000).max(1);
     for (number, packet) in samples.chunks(packet_len).enumerate() {
         let started = Instant::now();
-        fingerprinter.push(packet, rate_hz)?;
-        peaks.clear();
-        let settled_ms = fingerprinter.take_settled(&mut peaks);
+        listener.take_samples(packet, rate_hz)?;
         let analysed = Instant::now();
-        matcher.push(&peaks, settled_ms, around, &mut events)?;
+        listener.search(around, &mut events)?;
         outcome.search += analysed.elapsed();
         outcome.analysis += analysed - started;
-        outcome.bytes_max = outcome.bytes_max.max(matcher.bytes());
+        outcome.bytes_max = outcome.bytes_max.max(listener.bytes());
         let sent_s = ((number + 1) * packet_len) as f64 / f64::from(rate_hz);
         for event in events.drain(..) {
             note(cli, &event, sent_s, truth, &mut outcome)?;
         }
     }
     let sent_s = samples.len() as f64 / f64::from(rate_hz);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "`as` from float saturates"
-    )]
-    let end_ms = (sent_s * 1e3) as u32;
-    let rest = fingerprinter.finish().peaks;
-    matcher.push(&rest, 0, around, &mut events)?;
-    matcher.finish(end_ms, around, &mut events)?;
+    listener.finish(around, &mut events)?;
     for event in events.drain(..) {
         note(cli, &event, sent_s, truth, &mut outcome)?;
     }
@@ -298,7 +291,9 @@ impl Outcome {
         let ms = |time: Duration| time.as_secs_f64() * 1e3 / self.stream_s;
         format!(
             "a second of a stream takes {:.2} ms to fingerprint and {:.2} ms to search; at most {} KiB of peaks and postings",
-            ms(self.analysis), ms(self.search), self.bytes_max >> 10
+            ms(self.analysis),
+            ms(self.search),
+            self.bytes_max >> 10
         )
     }
 }

@@ -4,7 +4,6 @@ use crate::matching::Match;
 
 /// Something that became known of a stream.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum LiveEvent {
     /// A track is heard. Its match is as it is known so far.
     MatchStarted(LiveMatch),

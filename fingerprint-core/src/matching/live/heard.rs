@@ -1,16 +1,19 @@
 //! The tracks that are heard in a stream: joins what each step finds, and tells what became of them.
 
-use super::{LiveEvent, LiveMatch, LiveOptions, STEP_MS};
+use super::{LiveEvent, LiveMatch, LiveOptions};
 use crate::index::{Index, Metadata, POSITION_MS};
 use crate::matching::evidence::Alignment;
 use crate::matching::joining::{Found, extend, is_going_on, overlaps};
 use crate::matching::mapping::Mapping;
 use crate::matching::odds::Odds;
 use crate::matching::votes::Candidate;
-use crate::matching::{MatchError, WINDOW_MS, report};
+use crate::matching::{CERTAIN_GAP_MS, CERTAIN_SCORE_PER_S, MatchError, WINDOW_MS, report};
 
-/// A match that has lasted so long is verified at every second step only, unless it fades.
+/// A match is verified at every second step until it has lasted so long …
 const SETTLED_MS: f64 = 10_000.0;
+/// … and then when its end is so long ago: rarely while it goes on, at every step while
+/// it fades.
+const SETTLED_PAUSE_MS: f64 = 3_500.0;
 /// A track that is heard until this close to its end has come to its end.
 const TRACK_END_MS: f64 = 1_500.0;
 /// Evidence this far behind the end of a match is of another one.
@@ -43,6 +46,7 @@ pub(super) struct Telling<'a> {
     pub(super) index: &'a dyn Index,
     pub(super) odds: &'a Odds,
     pub(super) now_ms: u32,
+    pub(super) step: u32,
     pub(super) options: &'a LiveOptions,
     pub(super) events: &'a mut Vec<LiveEvent>,
 }
@@ -51,6 +55,22 @@ impl Heard {
     /// The alignments that go on.
     pub(super) fn open(&self) -> impl Iterator<Item = &Found> {
         self.tracked.iter().filter(|tracked| !tracked.has_ended).map(|tracked| &tracked.found)
+    }
+
+    /// What is known of those that go on.
+    pub(super) fn reports(&self, odds: &Odds) -> Vec<LiveMatch> {
+        self.tracked.iter().filter(|t| !t.has_ended).map(|tracked| tracked.report(odds)).collect()
+    }
+
+    /// The alignments that are beyond doubt: no change of them needs to be looked for, and no other place
+    /// of their tracks.
+    pub(super) fn certain(&self, now_ms: u32) -> impl Iterator<Item = &Found> {
+        self.open().filter(move |found| {
+            let alignment = &found.alignment;
+            let length_ms = alignment.covered_ms().min(f64::from(WINDOW_MS));
+            f64::from(now_ms) - alignment.end_ms() < CERTAIN_GAP_MS + SETTLED_PAUSE_MS
+                && alignment.score >= CERTAIN_SCORE_PER_S * length_ms / 1e3
+        })
     }
 
     /// Where the latest of those that go on begins, in ms.
@@ -76,9 +96,13 @@ impl Heard {
         let mut due = Vec::new();
         for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.has_ended) {
             let alignment = &tracked.found.alignment;
-            let is_settled = now_ms - alignment.start_ms() > SETTLED_MS
-                && now_ms - alignment.end_ms() < 3.0 * f64::from(STEP_MS);
-            if all || !is_settled || step.wrapping_sub(tracked.verified_step) >= 2 {
+            let is_settled = now_ms - alignment.start_ms() > SETTLED_MS;
+            let is_due = if is_settled {
+                now_ms - alignment.end_ms() >= SETTLED_PAUSE_MS
+            } else {
+                step.wrapping_sub(tracked.verified_step) >= 2
+            };
+            if all || is_due {
                 tracked.verified_step = step;
                 let mapping = alignment.latest;
                 due.push(Candidate { mapping, ..tracked.found.candidate.clone() });
@@ -139,7 +163,7 @@ impl Heard {
             id: self.last_id,
             metadata: record.metadata,
             has_ended: false,
-            verified_step: 0,
+            verified_step: telling.step,
             told_ms: telling.now_ms,
             told: fresh.alignment.mapping,
             found: fresh,
@@ -164,9 +188,8 @@ impl Heard {
             }
         }
         let window_ms = f64::from(telling.now_ms.saturating_sub(2 * WINDOW_MS));
-        self.tracked.retain(|tracked| {
-            !tracked.has_ended || tracked.found.alignment.end_ms() > window_ms
-        });
+        self.tracked
+            .retain(|tracked| !tracked.has_ended || tracked.found.alignment.end_ms() > window_ms);
     }
 
     /// Ends all that goes on.

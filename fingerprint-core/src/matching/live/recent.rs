@@ -10,16 +10,16 @@ use std::collections::VecDeque;
 use crate::hash::Family;
 use crate::index::{Index, IndexError, POSITION_MS, Span, Timeline};
 use crate::matching::hits::read_hits;
-use crate::matching::plan::Scope;
 use crate::matching::joining::Found;
 use crate::matching::mapping::Mapping;
+use crate::matching::plan::Scope;
 use crate::matching::votes::{self, Candidate, DtCounts, Vote};
 use crate::params::Params;
 use crate::peaks::Peak;
 use crate::units::TrackId;
 
 /// Hits vote together for this long.
-pub(super) const VOTE_MS: u32 = 12_000;
+const VOTE_MS: u32 = 12_000;
 /// Bins in a cell of [`Cells`]: a second.
 const CELL_BINS: u32 = 8;
 /// Bits behind the point of the weights in it.
@@ -196,7 +196,10 @@ impl Recent {
             }
             // A posting of a removed track lies in none.
             let Some((span, track_id)) = timeline.locate(peaked.position) else { continue };
-            #[expect(clippy::cast_possible_truncation, reason = "a bin without its bias has 32 bits")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a bin without its bias has 32 bits"
+            )]
             let bin = (peaked.bin - BIN_BIAS) as u32;
             let step = peaked.position.wrapping_sub(bin);
             places.push(Place {

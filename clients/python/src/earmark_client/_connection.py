@@ -1,0 +1,132 @@
+"""A connection to a server: target, encryption, token, and calls with deadline and retries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+
+from ._generated.earmark.v1.catalog_pb2_grpc import CatalogServiceStub
+from ._generated.earmark.v1.match_service_pb2_grpc import MatchServiceStub
+from ._retry import Backoff
+from .errors import from_rpc_error
+
+Answer = TypeVar("Answer")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_CHANNEL_OPTIONS = [
+    # An answer is as large as max_matches and the metadata of the tracks make it.
+    ("grpc.max_receive_message_length", -1),
+    # grpcio waits longer from one failed connection to the next than a call is retried; meanwhile
+    # every retry would fail without having been tried.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A server that vanishes without a word would leave a stream waiting for ever.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.primary_user_agent", "earmark-client-python"),
+]
+
+
+class Target(NamedTuple):
+    """Where a server is."""
+
+    address: str
+    is_encrypted: bool
+
+
+def parse_target(target: str) -> Target:
+    """Reads `host:port`, or a URL with `http` or `https`. Raises ValueError if it is neither."""
+    has_scheme = "://" in target
+    url = urlsplit(target if has_scheme else f"//{target}")
+    port = url.port or _DEFAULT_PORTS.get(url.scheme)
+    has_more = url.path not in ("", "/") or url.query or url.fragment or url.username is not None
+    if (
+        (has_scheme and url.scheme not in _DEFAULT_PORTS)
+        or not url.hostname
+        or not port
+        or has_more
+    ):
+        raise ValueError(
+            f"{target!r} is no address of a server; give HOST:PORT, http://HOST:PORT or"
+            " https://HOST:PORT"
+        )
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return Target(f"{host}:{port}", url.scheme == "https")
+
+
+class Connection:
+    """A channel with its stubs."""
+
+    def __init__(
+        self,
+        target: str,
+        token: str | None,
+        root_certificates: bytes | None,
+        private_key: bytes | None,
+        certificate_chain: bytes | None,
+        timeout_s: float,
+        retries: int,
+    ) -> None:
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s is {timeout_s}, it must be above 0")
+        if retries < 0:
+            raise ValueError(f"retries is {retries}, it must be 0 or more")
+        address, is_encrypted = parse_target(target)
+        certificates = (root_certificates, private_key, certificate_chain)
+        if is_encrypted or any(part is not None for part in certificates):
+            credentials = grpc.ssl_channel_credentials(*certificates)
+            self._channel = grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self.metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self.matches = MatchServiceStub(self._channel)
+        self.catalog = CatalogServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Ends all calls and closes the channel."""
+        self._channel.close()
+
+    def call(self, attempt: Callable[[float], Answer], timeout_s: float | None) -> Answer:
+        """Runs `attempt`, which is given the seconds that are left, again until it succeeds.
+
+        Raises an EarmarkError once it must not be tried again.
+        """
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        if not limit_s > 0:
+            raise ValueError(f"timeout_s is {limit_s}, it must be above 0")
+        backoff = Backoff(self.retries, time.monotonic() + limit_s)
+        while True:
+            try:
+                return attempt(backoff.remaining_s)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+                pause_s = backoff.pause_s(failure)
+                if pause_s is None:
+                    raise failure from error
+            with self.connecting():
+                time.sleep(pause_s)
+
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Lets a broken connection be made again inside the `with` block.
+
+        Many releases of grpcio work at it only while somebody waits for an answer or for the state of
+        the channel. A mere pause would leave it as broken as it was.
+        """
+
+        def ignore(state: grpc.ChannelConnectivity) -> None:
+            """Nobody needs to know."""
+
+        self._channel.subscribe(ignore, try_to_connect=True)
+        try:
+            yield
+        finally:
+            self._channel.unsubscribe(ignore)

@@ -1,0 +1,49 @@
+"""Retries: whether a failed call is tried again, and after which pause."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from .errors import EarmarkError
+
+# What may be over after a pause. Everything else would fail again.
+RETRIED_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+
+_FIRST_PAUSE_S = 0.5
+_DOUBLINGS_MAX = 4
+
+
+class Backoff:
+    """Pauses between the tries of one call: exponential, with full jitter.
+
+    Full jitter spreads clients that were refused at one moment over the whole pause, so that they
+    do not come back together.
+    """
+
+    def __init__(self, retries: int | None, end_s: float) -> None:
+        """Allows `retries` further tries (None: any number) until the monotonic time `end_s`."""
+        self._retries = retries
+        self._end_s = end_s
+        self._tries = 0
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the end; at least a millisecond, as grpcio wants a timeout above zero."""
+        return max(self._end_s - time.monotonic(), 0.001)
+
+    def pause_s(self, error: EarmarkError) -> float | None:
+        """Seconds to wait before the next try; None if there must be none.
+
+        A pause that the server asks for is kept, unless it does not fit before the end.
+        """
+        if error.code not in RETRIED_CODES:
+            return None
+        if self._retries is not None and self._tries >= self._retries:
+            return None
+        longest_s = _FIRST_PAUSE_S * 2 ** min(self._tries, _DOUBLINGS_MAX)
+        pause_s = (error.retry_after_s or 0.0) + random.uniform(0.0, longest_s)
+        if time.monotonic() + pause_s >= self._end_s:
+            return None
+        self._tries += 1
+        return pause_s

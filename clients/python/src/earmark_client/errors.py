@@ -1,0 +1,128 @@
+"""Errors: one class for each thing that a caller can do about a failed call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from ._generated.earmark_rpc import status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class EarmarkError(Exception):
+    """A call that failed. Raised itself only with the code `CANCELLED`, when its client was closed.
+
+    Attributes:
+        message: What is wrong and, if anything helps, what; for people.
+        code: Name of the gRPC code, such as `"INVALID_ARGUMENT"`.
+        reason: The server's constant name of the cause, for programs; None if it gave none.
+        retry_after_s: Seconds after which another try makes sense; None if the server did not say.
+
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        # All of them in `args`, so that errors can be pickled and sent between processes.
+        super().__init__(message, code, reason, retry_after_s)
+        self.message = message
+        self.code = code
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class InvalidAudioOrArgument(EarmarkError):
+    """The audio cannot be decoded, or an argument is out of range: send something else."""
+
+
+class NotFound(EarmarkError):
+    """There is no such track."""
+
+
+class Busy(EarmarkError):
+    """The server is not there, busy, or refuses so much at once: try later, or send less.
+
+    What makes sense to be tried again at once has been tried again already.
+    """
+
+
+class DeadlineExceeded(EarmarkError):
+    """The call took longer than it was allowed to: allow more time, or send less."""
+
+
+class Unauthenticated(EarmarkError):
+    """The server wants a token, or does not know this one."""
+
+
+class PermissionDenied(EarmarkError):
+    """The token does not allow this call."""
+
+
+class FailedPrecondition(EarmarkError):
+    """The server cannot do this as it was started, or has other fingerprint parameters."""
+
+
+class Aborted(EarmarkError):
+    """Another call came in between: it took the stream over, or removed the track."""
+
+
+class ServerError(EarmarkError):
+    """The server failed, is damaged, or is too old for the call: ask those who run it."""
+
+
+_CLASSES: dict[str, type[EarmarkError]] = {
+    "INVALID_ARGUMENT": InvalidAudioOrArgument,
+    "NOT_FOUND": NotFound,
+    "RESOURCE_EXHAUSTED": Busy,
+    "UNAVAILABLE": Busy,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
+    "FAILED_PRECONDITION": FailedPrecondition,
+    "ABORTED": Aborted,
+    "CANCELLED": EarmarkError,
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
+    """The error that a failed call is told by."""
+    if not isinstance(error, grpc.Call):
+        # grpcio raises RpcErrors that are calls; anything else is a fault of its own.
+        return ServerError(str(error), "UNKNOWN")
+    code = error.code().name
+    reason, retry_after_s = _details(error.trailing_metadata() or ())
+    error_class = _CLASSES.get(code, ServerError)
+    return error_class(error.details() or "", code, reason, retry_after_s)
+
+
+def _details(
+    trailers: Iterable[tuple[str, str | bytes]],
+) -> tuple[str | None, float | None]:
+    """Reason and seconds to wait, of the status in the trailers."""
+    reason: str | None = None
+    retry_after_s: float | None = None
+    for key, value in trailers:
+        if key != _DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        try:
+            for detail in status_pb2.Status.FromString(value).details:
+                name = detail.type_url.rpartition("/")[2]
+                if name == "google.rpc.ErrorInfo":
+                    reason = status_pb2.ErrorInfo.FromString(detail.value).reason or None
+                elif name == "google.rpc.RetryInfo":
+                    delay = status_pb2.RetryInfo.FromString(detail.value).retry_delay
+                    retry_after_s = delay.seconds + delay.nanos / 1e9
+        except DecodeError:
+            # Details are an extra: what cannot be read must not hide the error itself.
+            continue
+    return reason, retry_after_s

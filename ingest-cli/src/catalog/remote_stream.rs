@@ -1,0 +1,280 @@
+//! A stream that a server follows: fingerprints are made here and sent as they come. If the connection
+//! breaks, the stream is gone on with where the server has it, as long as it is remembered here.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use earmark_proto::v1;
+use earmark_proto::v1::match_stream_request::Part;
+use earmark_proto::v1::match_stream_response::Event;
+use earmark_proto::v1::stream_header::Format;
+use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
+use fingerprint_core::matching::live::LiveOptions;
+use fingerprint_core::params::Role;
+use fingerprint_core::peaks::Peak;
+use fingerprint_core::units::ContentHash;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status};
+
+use super::link::{Link, Patience};
+use super::{Follower, convert};
+use crate::contract::live::LiveRow;
+
+/// Length of the fingerprints that are sent.
+const CHUNK_MS: u32 = 500;
+/// Chunks that wait for the connection; beyond that the source is read more slowly.
+const CHUNKS_MAX: usize = 8;
+/// What was sent in this time is remembered, for a server that has lost it.
+const REMEMBERED_MS: u32 = 60_000;
+/// Level of a fingerprint that nobody asks for.
+const LEVEL_DB: f32 = -20.0;
+
+type Answer = Result<v1::MatchStreamResponse, Status>;
+
+/// A stream on a server.
+pub(super) struct RemoteFollower<'a> {
+    runtime: &'a Runtime,
+    link: &'a Link,
+    options: v1::StreamOptions,
+    stream_id: String,
+    fingerprinter: Fingerprinter,
+    /// Time of the fingerprinter's first sample.
+    from_ms: u32,
+    /// Settled peaks that were not sent, and up to where they are all. Times are of the stream.
+    peaks: Vec<Peak>,
+    settled_ms: u32,
+    sent_ms: u32,
+    remembered: VecDeque<Chunk>,
+    connection: Connection,
+}
+
+/// A fingerprint that was sent.
+#[derive(Clone)]
+struct Chunk {
+    from_ms: u32,
+    to_ms: u32,
+    bytes: Bytes,
+}
+
+struct Connection {
+    requests: mpsc::Sender<v1::MatchStreamRequest>,
+    answers: Receiver<Answer>,
+}
+
+impl<'a> RemoteFollower<'a> {
+    pub(super) fn new(runtime: &'a Runtime, link: &'a Link, options: LiveOptions) -> Result<Self> {
+        let options = v1::StreamOptions {
+            max_false_events: Some(options.false_events_max),
+            min_confidence: options.confidence_min,
+            speed_search: convert::speed_search(options.speed_search).into(),
+            update_interval_s: options.update_ms / 1_000,
+            max_gap_s: options.gap_max_ms / 1_000,
+            silence_db: Some(f64::from(options.silence_db)),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let stream_id = format!("earmark-monitor-{}-{}", std::process::id(), now.as_nanos());
+        let (connection, _) = connect(runtime, link, &options, &stream_id, 0)?;
+        Ok(Self {
+            runtime,
+            link,
+            options,
+            stream_id,
+            fingerprinter: Fingerprinter::new(&link.params, Role::Query),
+            from_ms: 0,
+            peaks: Vec::new(),
+            settled_ms: 0,
+            sent_ms: 0,
+            remembered: VecDeque::new(),
+            connection,
+        })
+    }
+
+    /// Sends what has settled, if it is enough or `all` shall be sent.
+    fn send_settled(&mut self, all: bool, rows: &mut Vec<LiveRow>) -> Result<()> {
+        if self.settled_ms <= self.sent_ms || (!all && self.settled_ms - self.sent_ms < CHUNK_MS) {
+            return Ok(());
+        }
+        let (from_ms, to_ms) = (self.sent_ms, self.settled_ms);
+        let count = self.peaks.partition_point(|peak| peak.time_ms < to_ms);
+        let place = |peak: Peak| Peak { time_ms: peak.time_ms.saturating_sub(from_ms), ..peak };
+        let fingerprint = Fingerprint {
+            duration_ms: u64::from(to_ms - from_ms),
+            content_hash: ContentHash([0; 32]),
+            level_db: LEVEL_DB,
+            peaks: self.peaks.drain(..count).map(place).collect(),
+        };
+        let bytes = fingerprint.to_bytes(&self.link.params).into();
+        let chunk = Chunk { from_ms, to_ms, bytes };
+        self.sent_ms = to_ms;
+        self.remembered.push_back(chunk.clone());
+        let oldest_ms = to_ms.saturating_sub(REMEMBERED_MS);
+        while self.remembered.front().is_some_and(|chunk| chunk.to_ms <= oldest_ms) {
+            self.remembered.pop_front();
+        }
+        if self.connection.requests.blocking_send(chunk.message()).is_err() {
+            // The connection is closed; its answers say why.
+            let status = self.drain(rows)?.unwrap_or_else(|| Status::unavailable("hung up"));
+            self.reconnect(&status, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that have come. The status of a connection that has ended is returned.
+    fn drain(&mut self, rows: &mut Vec<LiveRow>) -> Result<Option<Status>> {
+        loop {
+            match self.connection.answers.try_recv() {
+                Ok(Ok(message)) => rows.extend(LiveRow::from_message(message)),
+                Ok(Err(status)) => return Ok(Some(status)),
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => {
+                    return Ok(Some(Status::unavailable("the server has closed the stream")));
+                }
+            }
+        }
+    }
+
+    /// Goes on with the stream over another connection, if there is a point in it.
+    fn reconnect(&mut self, status: &Status, rows: &mut Vec<LiveRow>) -> Result<()> {
+        let mut patience = Patience::default();
+        let mut status = status.clone();
+        loop {
+            if !self.runtime.block_on(patience.lasts(&status)) {
+                return Err(self.link.explain(&status));
+            }
+            let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
+            let connected =
+                connect(self.runtime, self.link, &self.options, &self.stream_id, start_ms);
+            let (connection, position_ms) = match connected {
+                Ok(connected) => connected,
+                Err(error) => {
+                    status = error.downcast::<Status>()?;
+                    continue;
+                }
+            };
+            self.connection = connection;
+            let missing =
+                self.remembered.iter().filter(|chunk| u64::from(chunk.to_ms) > position_ms);
+            for chunk in missing {
+                if self.connection.requests.blocking_send(chunk.message()).is_err() {
+                    break;
+                }
+            }
+            // An end that came at once is noticed by the next packet.
+            self.drain(rows)?;
+            return Ok(());
+        }
+    }
+}
+
+impl Chunk {
+    fn message(&self) -> v1::MatchStreamRequest {
+        let position = Some(u64::from(self.from_ms));
+        let audio = v1::StreamAudio { data: self.bytes.clone(), position };
+        v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }
+    }
+}
+
+impl Follower for RemoteFollower<'_> {
+    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>> {
+        self.fingerprinter.push(samples, rate_hz)?;
+        let first = self.peaks.len();
+        let settled_ms = self.fingerprinter.take_settled(&mut self.peaks);
+        self.peaks[first..].iter_mut().for_each(|peak| peak.time_ms += self.from_ms);
+        self.settled_ms = self.settled_ms.max(self.from_ms.saturating_add(settled_ms));
+        let mut rows = Vec::new();
+        self.send_settled(false, &mut rows)?;
+        if let Some(status) = self.drain(&mut rows)? {
+            self.reconnect(&status, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>> {
+        let mut rows = Vec::new();
+        self.end_fingerprint();
+        self.send_settled(true, &mut rows)?;
+        // The next chunk says by its position that something is missing.
+        self.settled_ms = self.settled_ms.saturating_add(lost_ms);
+        self.sent_ms = self.settled_ms;
+        self.from_ms = self.settled_ms;
+        self.drain(&mut rows)?;
+        Ok(rows)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<LiveRow>> {
+        let mut rows = Vec::new();
+        self.end_fingerprint();
+        self.send_settled(true, &mut rows)?;
+        let Self { connection, link, .. } = *self;
+        drop(connection.requests);
+        for answer in connection.answers {
+            match answer {
+                Ok(message) => rows.extend(LiveRow::from_message(message)),
+                Err(status) => return Err(link.explain(&status)),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl RemoteFollower<'_> {
+    fn end_fingerprint(&mut self) {
+        let fresh = Fingerprinter::new(&self.link.params, Role::Query);
+        let ended = std::mem::replace(&mut self.fingerprinter, fresh).finish();
+        let from_ms = self.from_ms;
+        let place = |peak: Peak| Peak { time_ms: peak.time_ms + from_ms, ..peak };
+        self.peaks.extend(ended.peaks.into_iter().map(place));
+        let duration_ms = u32::try_from(ended.duration_ms).unwrap_or(u32::MAX);
+        self.settled_ms = self.settled_ms.max(from_ms.saturating_add(duration_ms));
+    }
+}
+
+/// Opens the stream, and returns the time up to which the server has it. A [`Status`] is in the error
+/// if the server gave one.
+fn connect(
+    runtime: &Runtime,
+    link: &Link,
+    options: &v1::StreamOptions,
+    stream_id: &str,
+    start_ms: u32,
+) -> Result<(Connection, u64)> {
+    let header = v1::StreamHeader {
+        format: Some(Format::Fingerprint(v1::FingerprintFormat {})),
+        options: Some(options.clone()),
+        stream_id: stream_id.to_owned(),
+        start_ms: start_ms.into(),
+    };
+    let header = v1::MatchStreamRequest { part: Some(Part::Header(header)) };
+    let (requests, sent) = mpsc::channel(CHUNKS_MAX);
+    requests.try_send(header).context("the stream could not be opened")?;
+    let call = async {
+        let stream = Request::new(ReceiverStream::new(sent));
+        let mut answers = link.matcher().match_stream(stream).await?.into_inner();
+        let first = answers.message().await?;
+        Ok::<_, Status>((answers, first))
+    };
+    let (mut answers, first) = runtime.block_on(call)?;
+    let Some(Event::Started(started)) = first.and_then(|message| message.event) else {
+        bail!("the server began the stream with something else than StreamStarted");
+    };
+    let (sender, receiver) = channel();
+    runtime.spawn(async move {
+        loop {
+            let answer = match answers.message().await {
+                Ok(Some(message)) => Ok(message),
+                Ok(None) => break,
+                Err(status) => Err(status),
+            };
+            let is_last = answer.is_err();
+            if sender.send(answer).is_err() || is_last {
+                break;
+            }
+        }
+    });
+    Ok((Connection { requests, answers: receiver }, started.position_ms))
+}

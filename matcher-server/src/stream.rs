@@ -1,0 +1,386 @@
+//! `MatchStream`: receives the audio of streams, has it searched bit by bit, and sends what is found.
+//!
+//! ```text
+//! messages ─ order ─▶ packets ─ pcm ─▶ samples ─ session (on a worker) ─▶ events ─ message ─▶ answer
+//!                └ encoded bytes ─ encoded (on a thread of its own) ─────────┘
+//! ```
+//!
+//! A stream is a task that receives a second of audio, hands it to a worker together with all that
+//! is known of the stream, sends what comes back, and only then receives more: whoever sends faster than
+//! the server can search is slowed down by the transport, and what waits is bounded by its window.
+
+mod encoded;
+mod message;
+mod order;
+mod parking;
+mod pcm;
+mod session;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use earmark_proto::v1;
+use earmark_proto::v1::match_stream_request::Part;
+use earmark_proto::v1::stream_header::Format as HeaderFormat;
+use fingerprint_core::index::Index;
+use fingerprint_core::params::Params;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use self::parking::{Claim, Parked, Parking};
+use self::session::{Format, Place, Search, Session};
+use crate::config::Config;
+use crate::work::Work;
+
+/// Audio that is searched at a time, in milliseconds.
+const BATCH_MS: u64 = 1_000;
+/// The same until a stream has been followed for [`EAGER_BATCHES`] of them.
+const EAGER_BATCH_MS: u64 = 500;
+const EAGER_BATCHES: u32 = 20;
+/// What has come is searched after a pause of this length, though it is less.
+const FLUSH_PAUSE: Duration = Duration::from_millis(300);
+/// Messages that wait for their client.
+const ANSWERS_MAX: usize = 64;
+/// Longest name of a stream in bytes.
+const STREAM_ID_BYTES_MAX: usize = 128;
+/// A stream whose jobs wait no longer than this for a worker may search for changed recordings.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+
+type Requests = Streaming<v1::MatchStreamRequest>;
+type Sender = mpsc::Sender<Result<v1::MatchStreamResponse, Status>>;
+
+/// What a client of a stream reads.
+pub(crate) type StreamAnswer = ReceiverStream<Result<v1::MatchStreamResponse, Status>>;
+
+/// All streams of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    place: Place,
+    params: Params,
+    config: Arc<Config>,
+    work: Work,
+    /// One permit for each stream that is followed or parked.
+    open: Arc<Semaphore>,
+    /// One for each of encoded audio.
+    open_encoded: Arc<Semaphore>,
+    parking: Arc<Parking>,
+    /// True once the server stops.
+    stop: Arc<watch::Sender<bool>>,
+}
+
+/// Why a connection ended, if not by the client's wish.
+enum Broken {
+    /// The client is gone; it may come back.
+    Gone,
+    /// Another connection has taken the stream over.
+    TakenOver,
+    /// It cannot go on.
+    Failed(Status),
+}
+
+impl Streams {
+    pub(crate) fn new(
+        index: Arc<dyn Index>,
+        params: Params,
+        config: Arc<Config>,
+        work: Work,
+    ) -> Self {
+        // One worker at least is left to what cannot wait.
+        let changes = Arc::new(Semaphore::new((config.workers / 2).max(1)));
+        Self {
+            place: Place { index, changes },
+            params,
+            open: Arc::new(Semaphore::new(config.streams_max)),
+            open_encoded: Arc::new(Semaphore::new(config.encoded_streams_max)),
+            config,
+            work,
+            parking: Arc::default(),
+            stop: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// Ends all streams; clients are told to go on elsewhere.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+        self.parking.clear();
+    }
+
+    /// Reads the header, and follows the stream on a task of its own.
+    pub(crate) async fn open(&self, mut requests: Requests) -> Result<StreamAnswer, Status> {
+        let first = tokio::time::timeout(self.config.stream_pause_max, requests.next()).await;
+        let first = first.map_err(|_| self.paused())?.transpose()?;
+        let header = match first.and_then(|message| message.part) {
+            Some(Part::Header(header)) => header,
+            Some(Part::Audio(_)) | None => {
+                return Err(Status::invalid_argument("the first message must carry the header"));
+            }
+        };
+        let options = message::options(header.options)?;
+        let name = header.stream_id;
+        if name.len() > STREAM_ID_BYTES_MAX {
+            let text = format!(
+                "header.stream_id has {} bytes, at most {STREAM_ID_BYTES_MAX} are allowed",
+                name.len()
+            );
+            return Err(Status::invalid_argument(text));
+        }
+        let format = match header.format {
+            None => {
+                let text = "header.format is not set; set header.pcm, encoded or fingerprint";
+                return Err(Status::invalid_argument(text));
+            }
+            Some(HeaderFormat::Encoded(_)) => {
+                if !name.is_empty() {
+                    let text = "a stream of encoded bytes cannot be gone on with by another call; leave header.stream_id empty";
+                    return Err(Status::invalid_argument(text));
+                }
+                return self.open_encoded(requests, options, header.start_ms);
+            }
+            Some(HeaderFormat::Pcm(format)) => Format::Pcm(pcm::Format::new(format)?),
+            Some(HeaderFormat::Fingerprint(_)) => Format::Fingerprints,
+        };
+        let (claim, parked) = if name.is_empty() {
+            (None, None)
+        } else {
+            let (claim, parked) = self.parking.claim(&name).await?;
+            (Some(claim), parked)
+        };
+        let resumed = parked.is_some();
+        let Parked { session, permit } = match parked {
+            Some(parked) if parked.session.format() == format => *parked,
+            Some(parked) => {
+                let text = format!(
+                    "stream {name:?} was sent in another format before; go on in that one, or use another stream_id"
+                );
+                if let Some(claim) = claim {
+                    claim.park(parked);
+                }
+                return Err(Status::invalid_argument(text));
+            }
+            None => Parked {
+                permit: self.admit()?,
+                session: Session::new(format, options, &self.params, header.start_ms)?,
+            },
+        };
+        let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
+        let follower = Follower {
+            streams: self.clone(),
+            requests,
+            sender,
+            claim,
+            format,
+            batch_count: 0,
+            stop: self.stop.subscribe(),
+        };
+        tokio::spawn(follower.run(session, permit, resumed));
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(
+                "server follows as many streams as it may (streams-max); try again later",
+            )
+        })
+    }
+
+    fn paused(&self) -> Status {
+        let seconds = self.config.stream_pause_max.as_secs();
+        Status::deadline_exceeded(format!(
+            "no audio came for {seconds} s; open the stream again when there is some"
+        ))
+    }
+}
+
+/// Bytes of packets that are worth a job: some time of samples; each fingerprint.
+fn batch_bytes(format: Format, batch_ms: u64) -> usize {
+    match format {
+        Format::Pcm(format) => {
+            let bytes = u64::from(format.rate_hz) * format.frame_bytes() as u64 * batch_ms / 1_000;
+            usize::try_from(bytes).unwrap_or(usize::MAX)
+        }
+        Format::Fingerprints => 1,
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable(
+        "server is shutting down; connect again, elsewhere or later, and go on with the stream",
+    )
+}
+
+/// One connection of a stream.
+struct Follower {
+    streams: Streams,
+    requests: Requests,
+    sender: Sender,
+    claim: Option<Claim>,
+    format: Format,
+    batch_count: u32,
+    stop: watch::Receiver<bool>,
+}
+
+impl Follower {
+    async fn run(mut self, session: Session, permit: OwnedSemaphorePermit, resumed: bool) {
+        let started = Instant::now();
+        let hello = session.hello(resumed, &*self.streams.place.index);
+        let mut parked = Parked { session, permit };
+        let mut broken = self.send(hello).await;
+        while broken.is_ok() {
+            match self.receive().await {
+                Err(reason) => broken = Err(reason),
+                Ok((audio, is_last)) => {
+                    let (returned, told) = self.search(parked, audio, is_last).await;
+                    let told = match told {
+                        Ok(told) => self.send(told).await,
+                        Err(status) => Err(Broken::Failed(status)),
+                    };
+                    match returned {
+                        // The stream has ended.
+                        None => {
+                            log(started, "ended");
+                            if let Err(Broken::Failed(status)) = told {
+                                self.fail(status).await;
+                            }
+                            return;
+                        }
+                        Some(returned) => parked = returned,
+                    }
+                    broken = told;
+                }
+            }
+        }
+        match broken {
+            Ok(()) | Err(Broken::Gone) => {
+                log(started, "hung up");
+                self.park(parked);
+            }
+            Err(Broken::TakenOver) => {
+                log(started, "taken over");
+                self.park(parked);
+                let text =
+                    "another call has taken the stream over; this one is not needed any more";
+                self.fail(Status::aborted(text)).await;
+            }
+            Err(Broken::Failed(status)) => {
+                log(started, status.message());
+                self.fail(status).await;
+            }
+        }
+    }
+
+    /// Receives audio worth a job; the flag says that it was the last.
+    async fn receive(&mut self) -> Result<(Vec<v1::StreamAudio>, bool), Broken> {
+        let (mut audio, mut bytes) = (Vec::new(), 0);
+        let pause_max = self.streams.config.stream_pause_max;
+        let is_eager = self.batch_count < EAGER_BATCHES;
+        self.batch_count = self.batch_count.saturating_add(1);
+        let enough = batch_bytes(self.format, if is_eager { EAGER_BATCH_MS } else { BATCH_MS });
+        while bytes < enough {
+            let patience = if audio.is_empty() { pause_max } else { FLUSH_PAUSE };
+            let wanted = async {
+                match &self.claim {
+                    Some(claim) => claim.wanted.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let message = tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return Err(Broken::Failed(stopping())),
+                () = wanted => return Err(Broken::TakenOver),
+                () = self.sender.closed() => return Err(Broken::Gone),
+                message = tokio::time::timeout(patience, self.requests.next()) => message,
+            };
+            match message {
+                Err(_) if audio.is_empty() => return Err(Broken::Failed(self.streams.paused())),
+                Err(_) => break,
+                Ok(None) => return Ok((audio, true)),
+                // The connection is broken; whatever was wrong with a message was the transport's.
+                Ok(Some(Err(status))) => {
+                    return Err(match status.code() {
+                        tonic::Code::OutOfRange | tonic::Code::InvalidArgument => {
+                            Broken::Failed(status)
+                        }
+                        _ => Broken::Gone,
+                    });
+                }
+                Ok(Some(Ok(message))) => match message.part {
+                    Some(Part::Audio(piece)) => {
+                        bytes += piece.data.len();
+                        audio.push(piece);
+                    }
+                    Some(Part::Header(_)) => {
+                        let text = "the header may be sent only once, as the first message";
+                        return Err(Broken::Failed(Status::invalid_argument(text)));
+                    }
+                    None => {
+                        let text = "a message has no part; send audio";
+                        return Err(Broken::Failed(Status::invalid_argument(text)));
+                    }
+                },
+            }
+        }
+        Ok((audio, false))
+    }
+
+    /// Has audio searched. The stream comes back unless it has ended.
+    async fn search(
+        &self,
+        parked: Parked,
+        audio: Vec<v1::StreamAudio>,
+        is_last: bool,
+    ) -> (Option<Parked>, Result<Vec<v1::MatchStreamResponse>, Status>) {
+        let place = self.streams.place.clone();
+        let queued = Instant::now();
+        let job = self.streams.work.streams.run(move |cancel| {
+            let has_time = queued.elapsed() < IDLE_WAIT;
+            let search = Search { place: &place, has_time, cancel };
+            let Parked { mut session, permit } = parked;
+            let mut told = session.take(audio, &search);
+            if !is_last {
+                return Ok((Some(Parked { session, permit }), told));
+            }
+            if let Ok(told) = &mut told {
+                match session.finish(&search) {
+                    Ok(last) => told.extend(last),
+                    Err(status) => return Ok((None, Err(status))),
+                }
+            }
+            Ok((None, told))
+        });
+        match job.await {
+            Ok(done) => done,
+            Err(status) => (None, Err(status)),
+        }
+    }
+
+    async fn send(&mut self, messages: Vec<v1::MatchStreamResponse>) -> Result<(), Broken> {
+        let pause_max = self.streams.config.stream_pause_max;
+        for message in messages {
+            match tokio::time::timeout(pause_max, self.sender.send(Ok(message))).await {
+                Ok(Ok(())) => {}
+                // It does not read, or is not there any more.
+                Ok(Err(_)) | Err(_) => return Err(Broken::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, parked: Parked) {
+        if let Some(claim) = self.claim.take() {
+            claim.park(Box::new(parked));
+        }
+    }
+
+    async fn fail(&self, status: Status) {
+        // Nobody may be listening any more.
+        let _ = self.sender.send_timeout(Err(status), FLUSH_PAUSE).await;
+    }
+}
+
+fn log(started: Instant, end: &str) {
+    let elapsed_s = started.elapsed().as_secs();
+    tracing::info!(elapsed_s, end, "stream");
+}

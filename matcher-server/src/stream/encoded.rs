@@ -1,0 +1,192 @@
+//! A stream of encoded bytes: decoded, fingerprinted and searched on a thread of its own, because
+//! decoders pull.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::thread;
+
+use bytes::{Buf, Bytes};
+use earmark_proto::v1;
+use earmark_proto::v1::match_stream_request::Part;
+use earmark_proto::v1::match_stream_response::Event;
+use fingerprint_core::decode::{DecodeOptions, Input, decode};
+use fingerprint_core::listening::Listener;
+use fingerprint_core::matching::live::LiveOptions;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::session::Search;
+use super::{ANSWERS_MAX, BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping};
+use crate::status;
+use crate::work::Cancel;
+
+/// Pieces that wait for the decoder.
+const PIECES_MAX: usize = 4;
+
+impl Streams {
+    /// Follows a stream of encoded bytes.
+    pub(super) fn open_encoded(
+        &self,
+        requests: Requests,
+        options: LiveOptions,
+        start_ms: u64,
+    ) -> Result<StreamAnswer, Status> {
+        let start_ms = u32::try_from(start_ms).map_err(|_| {
+            let text = format!("header.start_ms is {start_ms}, it must be less than 2^32");
+            Status::invalid_argument(text)
+        })?;
+        let permit = self.admit()?;
+        let encoded = self.open_encoded.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(
+                "server decodes as many streams as it may (encoded-streams-max); send PCM or fingerprints, or try again later",
+            )
+        })?;
+        let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
+        let (pieces, waiting) = mpsc::channel(PIECES_MAX);
+        let (streams, answers) = (self.clone(), sender.clone());
+        let cancel = self.work.streams.cancel();
+        let job = move || {
+            let _permits = (permit, encoded);
+            let decoder = Decoder { streams, answers, cancel };
+            let listener = Listener::new(options, &decoder.streams.params, start_ms);
+            decoder.run(listener, start_ms, Pieces { waiting, rest: Bytes::new() });
+        };
+        thread::Builder::new().name("earmark-stream".to_owned()).spawn(job).map_err(|error| {
+            tracing::error!(%error, "no thread for a stream");
+            Status::resource_exhausted("server has no thread left for a stream; try again later")
+        })?;
+        tokio::spawn(self.clone().receive_encoded(requests, pieces, sender));
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    /// Hands the pieces of a stream to its decoder, until either ends.
+    async fn receive_encoded(
+        self,
+        mut requests: Requests,
+        pieces: mpsc::Sender<Bytes>,
+        answers: Sender,
+    ) {
+        let mut stop = self.stop.subscribe();
+        let failed = loop {
+            let message = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break Some(stopping()),
+                () = answers.closed() => break None,
+                message = tokio::time::timeout(self.config.stream_pause_max, requests.next()) => message,
+            };
+            match message {
+                Err(_) => break Some(self.paused()),
+                Ok(None) => break None,
+                Ok(Some(Err(status))) => break Some(status),
+                Ok(Some(Ok(v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }))) => {
+                    if audio.position.is_some() {
+                        let text =
+                            "audio.position is set; encoded bytes must come in order, without";
+                        break Some(Status::invalid_argument(text));
+                    }
+                    // The decoder has ended, and has said why.
+                    if pieces.send(audio.data).await.is_err() {
+                        break None;
+                    }
+                }
+                Ok(Some(Ok(_))) => {
+                    let text = "after the header, each message must carry audio";
+                    break Some(Status::invalid_argument(text));
+                }
+            }
+        };
+        if let Some(status) = failed {
+            // Nobody may be listening any more.
+            let _ = answers.send(Err(status)).await;
+        }
+    }
+}
+
+/// The thread of one stream.
+struct Decoder {
+    streams: Streams,
+    answers: Sender,
+    cancel: Cancel,
+}
+
+impl Decoder {
+    fn run(&self, mut listener: Listener, start_ms: u32, pieces: Pieces) {
+        let position_ms = u64::from(start_ms);
+        let started = v1::StreamStarted { resumed: false, position_ms, position: 0 };
+        let _ = self.tell(&listener, vec![Event::Started(started)]);
+        // Without the external program: it would wait for the end of the stream.
+        let options = DecodeOptions {
+            duration_max_s: f64::MAX,
+            input_max_bytes: u64::MAX,
+            ffmpeg: None,
+            ..DecodeOptions::default()
+        };
+        let search = Search { place: &self.streams.place, has_time: true, cancel: &self.cancel };
+        let mut failed = None;
+        let mut waiting_ms = 0.0;
+        let decoded = decode(Input::Stream(Box::new(pieces)), &options, &mut |samples, rate_hz| {
+            waiting_ms += samples.len() as f64 * 1e3 / f64::from(rate_hz.max(1));
+            if let Err(error) = listener.take_samples(samples, rate_hz) {
+                failed = Some(status::from_rate(&error));
+                return ControlFlow::Break(());
+            }
+            if waiting_ms < BATCH_MS as f64 {
+                return ControlFlow::Continue(());
+            }
+            waiting_ms = 0.0;
+            let mut found = Vec::new();
+            if let Err(status) = search.run(|around| listener.search(around, &mut found)) {
+                failed = Some(status);
+                return ControlFlow::Break(());
+            }
+            self.tell(&listener, found.into_iter().map(message::event).collect())
+        });
+        let heard_s = f64::from(listener.heard_ms()) / 1e3;
+        let mut found = Vec::new();
+        let last = search.run(|around| listener.finish(around, &mut found));
+        for event in found.into_iter().map(message::event) {
+            let message = v1::MatchStreamResponse { heard_s, event: Some(event) };
+            if self.answers.blocking_send(Ok(message)).is_err() {
+                return;
+            }
+        }
+        let ended = decoded.map_err(|error| status::from_decode(error, "the stream")).map(drop);
+        let failed = failed.or(ended.and(last).err());
+        if let Some(status) = failed {
+            let _ = self.answers.blocking_send(Err(status));
+        }
+    }
+
+    /// Sends events; `Break` if nobody listens any more.
+    fn tell(&self, listener: &Listener, events: Vec<Event>) -> ControlFlow<()> {
+        let heard_s = f64::from(listener.heard_ms()) / 1e3;
+        for event in events {
+            let message = v1::MatchStreamResponse { heard_s, event: Some(event) };
+            if self.answers.blocking_send(Ok(message)).is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The bytes of a stream, as they come.
+struct Pieces {
+    waiting: mpsc::Receiver<Bytes>,
+    rest: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.waiting.blocking_recv() {
+                Some(piece) => self.rest = piece,
+                None => return Ok(0),
+            }
+        }
+        let count = self.rest.len().min(buffer.len());
+        self.rest.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
