@@ -59,7 +59,7 @@ def fail(
     if reason is not None:
         details.append(packed("ErrorInfo", status_pb2.ErrorInfo(reason=reason, domain="earmark")))
     if retry_after_s is not None:
-        delay = Duration(nanos=round(retry_after_s * 1e9))
+        delay = Duration(seconds=int(retry_after_s), nanos=round(retry_after_s % 1 * 1e9))
         details.append(packed("RetryInfo", status_pb2.RetryInfo(retry_delay=delay)))
     if details:
         # Details that a client does not know are no reason to overlook the others.

@@ -69,8 +69,9 @@ def check_programme(events: list[Event]) -> None:
     assert [event.match.track_id for event in ends] == ["tune-1", "tune-2"]
     assert [event.match_id for event in starts] == [event.match_id for event in ends] == [1, 2]
     for end, begins_s, ends_s, offset_s in zip(ends, (5, 40), (25, 60), (5, -40)):
-        assert end.match.query_start_s == pytest.approx(begins_s, abs=1)
-        assert end.match.query_end_s == pytest.approx(ends_s, abs=1)
+        # How exactly is tested with the matcher.
+        assert end.match.query_start_s == pytest.approx(begins_s, abs=2)
+        assert end.match.query_end_s == pytest.approx(ends_s, abs=2)
         assert end.match.reference_offset_s == pytest.approx(offset_s, abs=0.2)
 
 
@@ -85,8 +86,8 @@ def test_a_programme_of_samples_is_told(tunes: Client) -> None:
     assert silent[0].end_s is None
     ended = [event for event in silent if event.end_s is not None]
     assert [event.end_s for event in ended] == [
-        pytest.approx(5, abs=1),
-        pytest.approx(40, abs=1),
+        pytest.approx(5, abs=2),
+        pytest.approx(40, abs=2),
     ]
     updates = [event for event in events if isinstance(event, MatchUpdated)]
     assert all(event.match.title.startswith("Tune") for event in updates)
@@ -113,7 +114,7 @@ def test_encoded_bytes_are_heard(catalog_client: Client, testdata: Path) -> None
     with catalog_client.match_stream(pieces, format=Encoded()) as stream:
         ended = [event.match for event in stream if isinstance(event, MatchEnded)]
     assert [match.track_id for match in ended] == ["cold_day"]
-    assert ended[0].query_end_s == pytest.approx(30, abs=1)
+    assert ended[0].query_end_s == pytest.approx(30, abs=2)
 
 
 def test_fingerprints_are_heard(client: Client) -> None:
@@ -164,15 +165,16 @@ def test_a_stream_goes_on_when_its_connection_breaks(tunes: Client, server: Serv
     assert not any(isinstance(event, AudioLost) for event in events)
 
 
+@pytest.mark.parametrize("end", [ServerProcess.kill, ServerProcess.stop])
 def test_a_stream_goes_on_at_a_server_that_has_forgotten_it(
-    tunes: Client, server: ServerProcess
+    tunes: Client, server: ServerProcess, end: Callable[[ServerProcess], None]
 ) -> None:
     def restart_meanwhile() -> Iterator[bytes]:
         for number, chunk in enumerate(chunks(programme())):
             if number == 160:
                 # In the silence behind the first tune, and when that tune has been told.
                 time.sleep(1)
-                server.kill()
+                end(server)
                 server.start()
             yield chunk
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Callable, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,7 +12,7 @@ import grpc
 from ._generated.earmark.v1.catalog_pb2_grpc import CatalogServiceStub
 from ._generated.earmark.v1.match_service_pb2_grpc import MatchServiceStub
 from ._retry import Backoff
-from .errors import from_rpc_error
+from .errors import EarmarkError, from_rpc_error
 
 Answer = TypeVar("Answer")
 
@@ -89,9 +88,14 @@ class Connection:
         self.retries = retries
         self.matches = MatchServiceStub(self._channel)
         self.catalog = CatalogServiceStub(self._channel)
+        self._health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check"
+        )
+        self._is_closed = threading.Event()
 
     def close(self) -> None:
         """Ends all calls and closes the channel."""
+        self._is_closed.set()
         self._channel.close()
 
     def call(self, attempt: Callable[[float], Answer], timeout_s: float | None) -> Answer:
@@ -111,22 +115,17 @@ class Connection:
                 pause_s = backoff.pause_s(failure)
                 if pause_s is None:
                     raise failure from error
-            with self.connecting():
-                time.sleep(pause_s)
+            self.pause(failure, pause_s, self._is_closed)
+            if self._is_closed.is_set():
+                raise failure
 
-    @contextmanager
-    def connecting(self) -> Iterator[None]:
-        """Lets a broken connection be made again inside the `with` block.
-
-        Many releases of grpcio work at it only while somebody waits for an answer or for the state of
-        the channel. A mere pause would leave it as broken as it was.
-        """
-
-        def ignore(state: grpc.ChannelConnectivity) -> None:
-            """Nobody needs to know."""
-
-        self._channel.subscribe(ignore, try_to_connect=True)
-        try:
-            yield
-        finally:
-            self._channel.unsubscribe(ignore)
+    def pause(self, failure: EarmarkError, pause_s: float, ending: threading.Event) -> None:
+        """Waits until a call that failed may be tried again, or `ending` is set."""
+        connecting = None
+        if failure.code == "UNAVAILABLE":
+            # Many releases of grpcio work at a broken connection only while a call waits for it,
+            # and would leave it broken in a mere pause. What is answered does not matter.
+            connecting = self._health.future(b"", timeout=max(pause_s, 0.001), wait_for_ready=True)
+        ending.wait(pause_s)
+        if connecting is not None:
+            connecting.cancel()

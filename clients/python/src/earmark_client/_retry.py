@@ -39,6 +39,10 @@ class Backoff:
         """
         if error.code not in RETRIED_CODES:
             return None
+        if error.reason is not None and error.retry_after_s is None:
+            # A server that names its reasons says of those that pass when to come back; of too
+            # large an upload it does not.
+            return None
         if self._retries is not None and self._tries >= self._retries:
             return None
         longest_s = _FIRST_PAUSE_S * 2 ** min(self._tries, _DOUBLINGS_MAX)

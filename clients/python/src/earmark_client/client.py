@@ -74,7 +74,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends all calls and closes the connection."""
+        """Ends all calls and closes the connection. Later calls raise ValueError."""
         self._connection.close()
 
     def match_file(
@@ -124,8 +124,8 @@ class Client:
                 unchanged track is found, never, or everywhere.
             timeout_s: Longest time of this call in seconds; None means the client's.
 
-        Raises InvalidAudioOrArgument if the audio cannot be decoded or an option is out of range,
-        and Busy if the clip is larger or longer than the server allows.
+        Raises InvalidAudioOrArgument if the audio cannot be decoded, an option is out of range, or
+        the clip is larger or longer than the server allows (Busy, if it gives no reason).
 
         """
         options = _convert.match_options(
@@ -178,7 +178,8 @@ class Client:
             chunks: The audio as it comes, in chunks of any size.
             format: What the chunks are.
             stream_id: The stream's name at the server, up to 128 bytes; whoever connects again with
-                it within a minute goes on with the stream. None makes one up.
+                it within a minute goes on with the stream. None makes one up; a stream of encoded
+                bytes must have none.
             start_ms: Time of the first sample in milliseconds, less than 2^32; times of events
                 count from the same zero. None means 0, or the end of what the server has if it goes
                 on with a stream of an earlier process.

@@ -42,7 +42,7 @@ class EarmarkError(Exception):
 
 
 class InvalidAudioOrArgument(EarmarkError):
-    """The audio cannot be decoded, or an argument is out of range: send something else."""
+    """The audio cannot be decoded, or something is out of range or too large: send another."""
 
 
 class NotFound(EarmarkError):
@@ -50,9 +50,9 @@ class NotFound(EarmarkError):
 
 
 class Busy(EarmarkError):
-    """The server is not there, busy, or refuses so much at once: try later, or send less.
+    """The server is not there, or has too much to do, after all retries: try later.
 
-    What makes sense to be tried again at once has been tried again already.
+    Of a server that gives no `reason` it may also mean that so much is never taken.
     """
 
 
@@ -92,6 +92,11 @@ _CLASSES: dict[str, type[EarmarkError]] = {
     "ABORTED": Aborted,
     "CANCELLED": EarmarkError,
 }
+# Where the code alone does not say what the caller can do.
+_CLASSES_BY_REASON: dict[str | None, type[EarmarkError]] = {
+    "TOO_LARGE": InvalidAudioOrArgument,
+    "STORAGE_FULL": ServerError,
+}
 
 
 def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
@@ -101,7 +106,7 @@ def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
         return ServerError(str(error), "UNKNOWN")
     code = error.code().name
     reason, retry_after_s = _details(error.trailing_metadata() or ())
-    error_class = _CLASSES.get(code, ServerError)
+    error_class = _CLASSES_BY_REASON.get(reason) or _CLASSES.get(code, ServerError)
     return error_class(error.details() or "", code, reason, retry_after_s)
 
 

@@ -193,8 +193,7 @@ class MatchStream(Iterator[Event]):
         pause_s = None if self._backoff is None else self._backoff.pause_s(failure)
         if pause_s is None:
             raise failure from error
-        with self._connection.connecting():
-            self._is_closed.wait(pause_s)
+        self._connection.pause(failure, pause_s, self._is_closed)
 
     def _ms(self, units: int) -> Fraction:
         return Fraction(units * 1000, self._source.units_per_s)

@@ -15,27 +15,35 @@ _sym_db = _symbol_database.Default()
 from earmark_client._generated.earmark.v1 import track_pb2 as earmark_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65\x61rmark/v1/match.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/track.proto\"[\n\x0cMatchRequest\x12 \n\x05\x61udio\x18\x01 \x01(\x0b\x32\x11.earmark.v1.Audio\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.earmark.v1.MatchOptions\"\xa0\x01\n\x0cMatchOptions\x12\x13\n\x0bmax_matches\x18\x01 \x01(\r\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x01\x12-\n\x0cspeed_search\x18\x03 \x01(\x0e\x32\x17.earmark.v1.SpeedSearch\x12\x1e\n\x11max_false_accepts\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_max_false_accepts\"\x84\x01\n\rMatchResponse\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.earmark.v1.MatchStatus\x12\"\n\x07matches\x18\x02 \x03(\x0b\x32\x11.earmark.v1.Match\x12\x12\n\nduration_s\x18\x03 \x01(\x01\x12\x12\n\nelapsed_ms\x18\x04 \x01(\x01\"\xa0\x03\n\x05Match\x12\x10\n\x08track_id\x18\x01 \x01(\t\x12&\n\x08metadata\x18\x02 \x01(\x0b\x32\x14.earmark.v1.Metadata\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x17\n\nconfidence\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x65_value\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rquery_start_s\x18\x06 \x01(\x01\x12\x13\n\x0bquery_end_s\x18\x07 \x01(\x01\x12\x19\n\x11reference_start_s\x18\x08 \x01(\x01\x12\x17\n\x0freference_end_s\x18\t \x01(\x01\x12\x1a\n\x12reference_offset_s\x18\n \x01(\x01\x12\x12\n\x05speed\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05pitch\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x1d\n\x04gaps\x18\r \x03(\x0b\x32\x0f.earmark.v1.Gap\x12-\n\x0c\x61lternatives\x18\x0e \x03(\x0b\x32\x17.earmark.v1.AlternativeB\r\n\x0b_confidenceB\n\n\x08_e_valueB\x08\n\x06_speedB\x08\n\x06_pitch\"1\n\x03Gap\x12\x15\n\rquery_start_s\x18\x01 \x01(\x01\x12\x13\n\x0bquery_end_s\x18\x02 \x01(\x01\"P\n\x0b\x41lternative\x12\x19\n\x11reference_start_s\x18\x01 \x01(\x01\x12\x17\n\x0freference_end_s\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01*o\n\x0bSpeedSearch\x12\x1c\n\x18SPEED_SEARCH_UNSPECIFIED\x10\x00\x12\x14\n\x10SPEED_SEARCH_OFF\x10\x01\x12\x15\n\x11SPEED_SEARCH_AUTO\x10\x02\x12\x15\n\x11SPEED_SEARCH_FULL\x10\x03*\x95\x01\n\x0bMatchStatus\x12\x1c\n\x18MATCH_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_STATUS_MATCHED\x10\x01\x12\x19\n\x15MATCH_STATUS_NO_MATCH\x10\x02\x12\x1a\n\x16MATCH_STATUS_TOO_SHORT\x10\x03\x12\x17\n\x13MATCH_STATUS_SILENT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65\x61rmark/v1/match.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/track.proto\"o\n\x0cMatchRequest\x12 \n\x05\x61udio\x18\x01 \x01(\x0b\x32\x11.earmark.v1.Audio\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.earmark.v1.MatchOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"?\n\x11\x42\x61tchMatchRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.earmark.v1.MatchRequest\"C\n\x12\x42\x61tchMatchResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.earmark.v1.BatchMatchResult\"t\n\x10\x42\x61tchMatchResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.earmark.v1.MatchResponseH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.earmark.v1.MatchErrorH\x00\x42\x08\n\x06result\"O\n\nMatchError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xb5\x01\n\x0cMatchOptions\x12\x13\n\x0bmax_matches\x18\x01 \x01(\r\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x01\x12-\n\x0cspeed_search\x18\x03 \x01(\x0e\x32\x17.earmark.v1.SpeedSearch\x12\x1e\n\x11max_false_accepts\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\rB\x14\n\x12_max_false_accepts\"\x98\x01\n\rMatchResponse\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.earmark.v1.MatchStatus\x12\"\n\x07matches\x18\x02 \x03(\x0b\x32\x11.earmark.v1.Match\x12\x12\n\nduration_s\x18\x03 \x01(\x01\x12\x12\n\nelapsed_ms\x18\x04 \x01(\x01\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xa0\x03\n\x05Match\x12\x10\n\x08track_id\x18\x01 \x01(\t\x12&\n\x08metadata\x18\x02 \x01(\x0b\x32\x14.earmark.v1.Metadata\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x17\n\nconfidence\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x65_value\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rquery_start_s\x18\x06 \x01(\x01\x12\x13\n\x0bquery_end_s\x18\x07 \x01(\x01\x12\x19\n\x11reference_start_s\x18\x08 \x01(\x01\x12\x17\n\x0freference_end_s\x18\t \x01(\x01\x12\x1a\n\x12reference_offset_s\x18\n \x01(\x01\x12\x12\n\x05speed\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05pitch\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x1d\n\x04gaps\x18\r \x03(\x0b\x32\x0f.earmark.v1.Gap\x12-\n\x0c\x61lternatives\x18\x0e \x03(\x0b\x32\x17.earmark.v1.AlternativeB\r\n\x0b_confidenceB\n\n\x08_e_valueB\x08\n\x06_speedB\x08\n\x06_pitch\"1\n\x03Gap\x12\x15\n\rquery_start_s\x18\x01 \x01(\x01\x12\x13\n\x0bquery_end_s\x18\x02 \x01(\x01\"P\n\x0b\x41lternative\x12\x19\n\x11reference_start_s\x18\x01 \x01(\x01\x12\x17\n\x0freference_end_s\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01*o\n\x0bSpeedSearch\x12\x1c\n\x18SPEED_SEARCH_UNSPECIFIED\x10\x00\x12\x14\n\x10SPEED_SEARCH_OFF\x10\x01\x12\x15\n\x11SPEED_SEARCH_AUTO\x10\x02\x12\x15\n\x11SPEED_SEARCH_FULL\x10\x03*\x95\x01\n\x0bMatchStatus\x12\x1c\n\x18MATCH_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_STATUS_MATCHED\x10\x01\x12\x19\n\x15MATCH_STATUS_NO_MATCH\x10\x02\x12\x1a\n\x16MATCH_STATUS_TOO_SHORT\x10\x03\x12\x17\n\x13MATCH_STATUS_SILENT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'earmark.v1.match_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_SPEEDSEARCH']._serialized_start=1005
-  _globals['_SPEEDSEARCH']._serialized_end=1116
-  _globals['_MATCHSTATUS']._serialized_start=1119
-  _globals['_MATCHSTATUS']._serialized_end=1268
+  _globals['_SPEEDSEARCH']._serialized_start=1399
+  _globals['_SPEEDSEARCH']._serialized_end=1510
+  _globals['_MATCHSTATUS']._serialized_start=1513
+  _globals['_MATCHSTATUS']._serialized_end=1662
   _globals['_MATCHREQUEST']._serialized_start=62
-  _globals['_MATCHREQUEST']._serialized_end=153
-  _globals['_MATCHOPTIONS']._serialized_start=156
-  _globals['_MATCHOPTIONS']._serialized_end=316
-  _globals['_MATCHRESPONSE']._serialized_start=319
-  _globals['_MATCHRESPONSE']._serialized_end=451
-  _globals['_MATCH']._serialized_start=454
-  _globals['_MATCH']._serialized_end=870
-  _globals['_GAP']._serialized_start=872
-  _globals['_GAP']._serialized_end=921
-  _globals['_ALTERNATIVE']._serialized_start=923
-  _globals['_ALTERNATIVE']._serialized_end=1003
+  _globals['_MATCHREQUEST']._serialized_end=173
+  _globals['_BATCHMATCHREQUEST']._serialized_start=175
+  _globals['_BATCHMATCHREQUEST']._serialized_end=238
+  _globals['_BATCHMATCHRESPONSE']._serialized_start=240
+  _globals['_BATCHMATCHRESPONSE']._serialized_end=307
+  _globals['_BATCHMATCHRESULT']._serialized_start=309
+  _globals['_BATCHMATCHRESULT']._serialized_end=425
+  _globals['_MATCHERROR']._serialized_start=427
+  _globals['_MATCHERROR']._serialized_end=506
+  _globals['_MATCHOPTIONS']._serialized_start=509
+  _globals['_MATCHOPTIONS']._serialized_end=690
+  _globals['_MATCHRESPONSE']._serialized_start=693
+  _globals['_MATCHRESPONSE']._serialized_end=845
+  _globals['_MATCH']._serialized_start=848
+  _globals['_MATCH']._serialized_end=1264
+  _globals['_GAP']._serialized_start=1266
+  _globals['_GAP']._serialized_end=1315
+  _globals['_ALTERNATIVE']._serialized_start=1317
+  _globals['_ALTERNATIVE']._serialized_end=1397
 # @@protoc_insertion_point(module_scope)

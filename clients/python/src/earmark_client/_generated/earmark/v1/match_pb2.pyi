@@ -32,36 +32,74 @@ MATCH_STATUS_TOO_SHORT: MatchStatus
 MATCH_STATUS_SILENT: MatchStatus
 
 class MatchRequest(_message.Message):
-    __slots__ = ("audio", "options")
+    __slots__ = ("audio", "options", "request_id")
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     audio: _track_pb2.Audio
     options: MatchOptions
-    def __init__(self, audio: _Optional[_Union[_track_pb2.Audio, _Mapping]] = ..., options: _Optional[_Union[MatchOptions, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, audio: _Optional[_Union[_track_pb2.Audio, _Mapping]] = ..., options: _Optional[_Union[MatchOptions, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class BatchMatchRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[MatchRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[MatchRequest, _Mapping]]] = ...) -> None: ...
+
+class BatchMatchResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[BatchMatchResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchMatchResult, _Mapping]]] = ...) -> None: ...
+
+class BatchMatchResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: MatchResponse
+    error: MatchError
+    def __init__(self, response: _Optional[_Union[MatchResponse, _Mapping]] = ..., error: _Optional[_Union[MatchError, _Mapping]] = ...) -> None: ...
+
+class MatchError(_message.Message):
+    __slots__ = ("code", "reason", "message", "request_id")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    request_id: str
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class MatchOptions(_message.Message):
-    __slots__ = ("max_matches", "min_confidence", "speed_search", "max_false_accepts")
+    __slots__ = ("max_matches", "min_confidence", "speed_search", "max_false_accepts", "deadline_ms")
     MAX_MATCHES_FIELD_NUMBER: _ClassVar[int]
     MIN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     SPEED_SEARCH_FIELD_NUMBER: _ClassVar[int]
     MAX_FALSE_ACCEPTS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     max_matches: int
     min_confidence: float
     speed_search: SpeedSearch
     max_false_accepts: float
-    def __init__(self, max_matches: _Optional[int] = ..., min_confidence: _Optional[float] = ..., speed_search: _Optional[_Union[SpeedSearch, str]] = ..., max_false_accepts: _Optional[float] = ...) -> None: ...
+    deadline_ms: int
+    def __init__(self, max_matches: _Optional[int] = ..., min_confidence: _Optional[float] = ..., speed_search: _Optional[_Union[SpeedSearch, str]] = ..., max_false_accepts: _Optional[float] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class MatchResponse(_message.Message):
-    __slots__ = ("status", "matches", "duration_s", "elapsed_ms")
+    __slots__ = ("status", "matches", "duration_s", "elapsed_ms", "request_id")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MATCHES_FIELD_NUMBER: _ClassVar[int]
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     status: MatchStatus
     matches: _containers.RepeatedCompositeFieldContainer[Match]
     duration_s: float
     elapsed_ms: float
-    def __init__(self, status: _Optional[_Union[MatchStatus, str]] = ..., matches: _Optional[_Iterable[_Union[Match, _Mapping]]] = ..., duration_s: _Optional[float] = ..., elapsed_ms: _Optional[float] = ...) -> None: ...
+    request_id: str
+    def __init__(self, status: _Optional[_Union[MatchStatus, str]] = ..., matches: _Optional[_Iterable[_Union[Match, _Mapping]]] = ..., duration_s: _Optional[float] = ..., elapsed_ms: _Optional[float] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Match(_message.Message):
     __slots__ = ("track_id", "metadata", "score", "confidence", "e_value", "query_start_s", "query_end_s", "reference_start_s", "reference_end_s", "reference_offset_s", "speed", "pitch", "gaps", "alternatives")

@@ -16,7 +16,7 @@ from earmark_client._generated.earmark.v1 import match_pb2 as earmark_dot_v1_dot
 from earmark_client._generated.earmark.v1 import stream_pb2 as earmark_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x61rmark/v1/match_service.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/match.proto\x1a\x17\x65\x61rmark/v1/stream.proto2\xa0\x01\n\x0cMatchService\x12<\n\x05Match\x12\x18.earmark.v1.MatchRequest\x1a\x19.earmark.v1.MatchResponse\x12R\n\x0bMatchStream\x12\x1e.earmark.v1.MatchStreamRequest\x1a\x1f.earmark.v1.MatchStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x61rmark/v1/match_service.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/match.proto\x1a\x17\x65\x61rmark/v1/stream.proto2\xed\x01\n\x0cMatchService\x12<\n\x05Match\x12\x18.earmark.v1.MatchRequest\x1a\x19.earmark.v1.MatchResponse\x12K\n\nBatchMatch\x12\x1d.earmark.v1.BatchMatchRequest\x1a\x1e.earmark.v1.BatchMatchResponse\x12R\n\x0bMatchStream\x12\x1e.earmark.v1.MatchStreamRequest\x1a\x1f.earmark.v1.MatchStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,5 +24,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'earmark.v1.match_service_pb
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_MATCHSERVICE']._serialized_start=96
-  _globals['_MATCHSERVICE']._serialized_end=256
+  _globals['_MATCHSERVICE']._serialized_end=333
 # @@protoc_insertion_point(module_scope)

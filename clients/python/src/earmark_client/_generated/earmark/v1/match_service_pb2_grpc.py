@@ -21,6 +21,11 @@ class MatchServiceStub(object):
                 request_serializer=earmark_dot_v1_dot_match__pb2.MatchRequest.SerializeToString,
                 response_deserializer=earmark_dot_v1_dot_match__pb2.MatchResponse.FromString,
                 )
+        self.BatchMatch = channel.unary_unary(
+                '/earmark.v1.MatchService/BatchMatch',
+                request_serializer=earmark_dot_v1_dot_match__pb2.BatchMatchRequest.SerializeToString,
+                response_deserializer=earmark_dot_v1_dot_match__pb2.BatchMatchResponse.FromString,
+                )
         self.MatchStream = channel.stream_stream(
                 '/earmark.v1.MatchService/MatchStream',
                 request_serializer=earmark_dot_v1_dot_stream__pb2.MatchStreamRequest.SerializeToString,
@@ -40,6 +45,15 @@ class MatchServiceServicer(object):
         option is out of range; FAILED_PRECONDITION if the fingerprint was made with other
         parameters; RESOURCE_EXHAUSTED if the request is too large or too long, or the server is
         busy (try again later); DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchMatch(self, request, context):
+        """The same for several clips, which are searched side by side. A clip that fails does not take the
+        others with it. Errors: INVALID_ARGUMENT if there are too many or none; those of a clip are in its
+        place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,6 +83,11 @@ def add_MatchServiceServicer_to_server(servicer, server):
                     servicer.Match,
                     request_deserializer=earmark_dot_v1_dot_match__pb2.MatchRequest.FromString,
                     response_serializer=earmark_dot_v1_dot_match__pb2.MatchResponse.SerializeToString,
+            ),
+            'BatchMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchMatch,
+                    request_deserializer=earmark_dot_v1_dot_match__pb2.BatchMatchRequest.FromString,
+                    response_serializer=earmark_dot_v1_dot_match__pb2.BatchMatchResponse.SerializeToString,
             ),
             'MatchStream': grpc.stream_stream_rpc_method_handler(
                     servicer.MatchStream,
@@ -100,6 +119,23 @@ class MatchService(object):
         return grpc.experimental.unary_unary(request, target, '/earmark.v1.MatchService/Match',
             earmark_dot_v1_dot_match__pb2.MatchRequest.SerializeToString,
             earmark_dot_v1_dot_match__pb2.MatchResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/earmark.v1.MatchService/BatchMatch',
+            earmark_dot_v1_dot_match__pb2.BatchMatchRequest.SerializeToString,
+            earmark_dot_v1_dot_match__pb2.BatchMatchResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
