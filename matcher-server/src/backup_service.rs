@@ -10,6 +10,7 @@ use fingerprint_core::index::backup::{self, BackupError};
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::reason::Reason;
 use crate::work::Work;
 use crate::{Served, convert, status};
 
@@ -34,14 +35,12 @@ impl Backups {
     /// The index to back up, and where to.
     fn source(&self) -> Result<(Arc<RocksIndex>, PathBuf), Status> {
         let index = self.index.clone().ok_or_else(|| {
-            Status::failed_precondition(
-                "this server does not write its index; ask the one that does for a backup",
-            )
+            Reason::NotConfigured
+                .status("this server does not write its index; ask the one that does for a backup")
         })?;
         let folder = self.folder.clone().ok_or_else(|| {
-            Status::failed_precondition(
-                "this server has no folder for backups; start it with --backup-dir DIR",
-            )
+            Reason::NotConfigured
+                .status("this server has no folder for backups; start it with --backup-dir DIR")
         })?;
         Ok((index, folder))
     }

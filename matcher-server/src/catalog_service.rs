@@ -10,11 +10,13 @@ use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 use prost::Message;
 use tokio::sync::Semaphore;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
+use crate::reason::Reason;
 use crate::status;
 use crate::upload::{Limits, Upload};
 use crate::work::{Cancel, Work};
@@ -24,7 +26,7 @@ use crate::work::{Cancel, Work};
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
 /// Keeps the catalog.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Catalog {
     index: Arc<dyn Index>,
     params: Params,
@@ -53,6 +55,56 @@ impl Catalog {
     {
         let index = Arc::clone(&self.index);
         self.work.lookups.run(move |_| job(&*index).map_err(status::from_index)).await
+    }
+
+    /// Receives a track and adds it.
+    pub(crate) async fn add_from<S>(&self, messages: S) -> Result<v1::AddTrackResponse, Status>
+    where
+        S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
+    {
+        // Before anything is received in vain.
+        if self.config.follow.is_some() {
+            return Err(status::read_only());
+        }
+        let open = Arc::clone(&self.open_uploads).try_acquire_owned().map_err(|_| {
+            Reason::ServerBusy.status("server is busy with other uploads; try again in a moment")
+        })?;
+        let limits = Limits {
+            bytes_max: self.config.upload_bytes_max,
+            pause_max: self.config.upload_pause_max,
+        };
+        let mut upload = Upload::receive(messages, limits).await?;
+        let metadata = convert::metadata(upload.header.metadata.take())?;
+        let given_id = std::mem::take(&mut upload.header.track_id);
+        let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
+        if Encoding::try_from(upload.header.encoding).is_err() {
+            let text = format!("header.encoding {} is unknown", upload.header.encoding);
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
+        let (index, config, params) =
+            (Arc::clone(&self.index), Arc::clone(&self.config), self.params);
+        let job = self.work.uploads.run(move |cancel| {
+            // The spooled bytes count as an open upload until they are gone.
+            let _open = open;
+            let fingerprint = Self::analyse(&upload, &config, &params, cancel)?;
+            drop(upload);
+            let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
+            // The last chance to change nothing for a client that has gone.
+            cancel.check()?;
+            let (added, record) = add(&*index, NewTrack { id, metadata, fingerprint })?;
+            tracing::info!(
+                track_id = %record.id,
+                change = ?added.change,
+                duration_s = record.duration_s,
+                "track added"
+            );
+            Ok(v1::AddTrackResponse {
+                track: Some(convert::track_message(record)),
+                change: convert::change_message(added.change).into(),
+                duplicate_of: added.duplicate_of.into_iter().map(String::from).collect(),
+            })
+        });
+        job.await
     }
 
     /// The fingerprint of an upload; on a worker.
@@ -84,7 +136,8 @@ impl Catalog {
 }
 
 fn not_found(id: &TrackId) -> Status {
-    Status::not_found(format!("there is no track {id}; ListTracks lists those there are"))
+    Reason::TrackNotFound
+        .status(format!("there is no track {id}; ListTracks lists those there are"))
 }
 
 fn add(index: &dyn Index, track: NewTrack) -> Result<(Added, TrackRecord), Status> {
@@ -92,7 +145,8 @@ fn add(index: &dyn Index, track: NewTrack) -> Result<(Added, TrackRecord), Statu
     let added = index.add(&[track]).map_err(status::from_index)?.pop();
     let record = index.track(&id).map_err(status::from_index)?;
     // Another client may have removed it in between.
-    let gone = || Status::aborted(format!("track {id} was removed while it was added; try again"));
+    let gone =
+        || Reason::Conflict.status(format!("track {id} was removed while it was added; try again"));
     added.zip(record).ok_or_else(gone)
 }
 
@@ -102,49 +156,7 @@ impl v1::catalog_service_server::CatalogService for Catalog {
         &self,
         request: Request<Streaming<v1::AddTrackRequest>>,
     ) -> Result<Response<v1::AddTrackResponse>, Status> {
-        // Before anything is received in vain.
-        if self.config.follow.is_some() {
-            return Err(status::read_only());
-        }
-        let open = Arc::clone(&self.open_uploads).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted("server is busy with other uploads; try again in a moment")
-        })?;
-        let limits = Limits {
-            bytes_max: self.config.upload_bytes_max,
-            pause_max: self.config.upload_pause_max,
-        };
-        let mut upload = Upload::receive(request.into_inner(), limits).await?;
-        let metadata = convert::metadata(upload.header.metadata.take())?;
-        let given_id = std::mem::take(&mut upload.header.track_id);
-        let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
-        if Encoding::try_from(upload.header.encoding).is_err() {
-            let text = format!("header.encoding {} is unknown", upload.header.encoding);
-            return Err(Status::invalid_argument(text));
-        }
-        let (index, config, params) =
-            (Arc::clone(&self.index), Arc::clone(&self.config), self.params);
-        let job = self.work.uploads.run(move |cancel| {
-            // The spooled bytes count as an open upload until they are gone.
-            let _open = open;
-            let fingerprint = Self::analyse(&upload, &config, &params, cancel)?;
-            drop(upload);
-            let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
-            // The last chance to change nothing for a client that has gone.
-            cancel.check()?;
-            let (added, record) = add(&*index, NewTrack { id, metadata, fingerprint })?;
-            tracing::info!(
-                track_id = %record.id,
-                change = ?added.change,
-                duration_s = record.duration_s,
-                "track added"
-            );
-            Ok(v1::AddTrackResponse {
-                track: Some(convert::track_message(record)),
-                change: convert::change_message(added.change).into(),
-                duplicate_of: added.duplicate_of.into_iter().map(String::from).collect(),
-            })
-        });
-        job.await.map(Response::new)
+        self.add_from(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_track(

@@ -16,6 +16,7 @@ use fingerprint_core::params::Params;
 use fingerprint_core::units::TrackId;
 use tonic::Status;
 
+use crate::reason::Reason;
 use crate::status;
 
 /// Largest metadata of a track: all names and values together.
@@ -75,12 +76,12 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
             "options.max_matches is {}, at most {MATCHES_MAX} are allowed",
             options.max_matches
         );
-        return Err(Status::invalid_argument(text));
+        return Err(Reason::ArgumentInvalid.status(text));
     }
     if !(0.0..=1.0).contains(&options.min_confidence) {
         let text =
             format!("options.min_confidence is {}, it must be 0 to 1", options.min_confidence);
-        return Err(Status::invalid_argument(text));
+        return Err(Reason::ArgumentInvalid.status(text));
     }
     let default = MatchOptions::default();
     let false_accepts_max = options.max_false_accepts.unwrap_or(default.false_accepts_max);
@@ -88,7 +89,7 @@ pub(crate) fn match_options(options: Option<v1::MatchOptions>) -> Result<MatchOp
         let text = format!(
             "options.max_false_accepts is {false_accepts_max}, it must be above 0 and at most 1"
         );
-        return Err(Status::invalid_argument(text));
+        return Err(Reason::ArgumentInvalid.status(text));
     }
     let speed_search = speed_search(options.speed_search, "options")?;
     Ok(MatchOptions {
@@ -110,7 +111,7 @@ pub(crate) fn speed_search(number: i32, within: &str) -> Result<SpeedSearch, Sta
         Ok(v1::SpeedSearch::Full) => Ok(SpeedSearch::Full),
         Err(_) => {
             let text = format!("{within}.speed_search {number} is unknown");
-            Err(Status::invalid_argument(text))
+            Err(Reason::ArgumentInvalid.status(text))
         }
     }
 }
@@ -128,7 +129,7 @@ pub(crate) fn fingerprint(
             "the fingerprint lasts {:.0} s, longer than the limit of {duration_max_s:.0} s; split it or raise the limit",
             fingerprint.duration_s()
         );
-        return Err(Status::resource_exhausted(text));
+        return Err(Reason::TooLarge.status(text));
     }
     let too_dense = fingerprint
         .peaks
@@ -138,7 +139,7 @@ pub(crate) fn fingerprint(
         let text = format!(
             "the fingerprint has more than {PEAKS_PER_SECOND_MAX} peaks in a second, which no audio has; make it again from the audio"
         );
-        return Err(Status::invalid_argument(text));
+        return Err(Reason::ArgumentInvalid.status(text));
     }
     Ok(fingerprint)
 }
@@ -154,7 +155,7 @@ pub(crate) fn metadata(metadata: Option<v1::Metadata>) -> Result<Metadata, Statu
         let text = format!(
             "metadata has {bytes} bytes, at most {METADATA_BYTES_MAX} are stored; shorten it"
         );
-        return Err(Status::invalid_argument(text));
+        return Err(Reason::ArgumentInvalid.status(text));
     }
     let known = |text: String| (!text.is_empty()).then_some(text);
     Ok(Metadata {
@@ -208,6 +209,7 @@ pub(crate) fn match_response(
     report: MatchReport,
     duration_s: f64,
     elapsed_ms: f64,
+    request_id: String,
 ) -> v1::MatchResponse {
     let status = match report.status {
         MatchStatus::Matched => v1::MatchStatus::Matched,
@@ -216,7 +218,7 @@ pub(crate) fn match_response(
         MatchStatus::Silent => v1::MatchStatus::Silent,
     };
     let matches = report.matches.into_iter().map(match_message).collect();
-    v1::MatchResponse { status: status.into(), matches, duration_s, elapsed_ms }
+    v1::MatchResponse { status: status.into(), matches, duration_s, elapsed_ms, request_id }
 }
 
 /// A match.
@@ -292,7 +294,7 @@ pub(crate) fn page_len(page_size: u32) -> Result<usize, Status> {
         1..=PAGE_MAX => Ok(page_size as usize),
         _ => {
             let text = format!("page_size is {page_size}, at most {PAGE_MAX} are allowed");
-            Err(Status::invalid_argument(text))
+            Err(Reason::ArgumentInvalid.status(text))
         }
     }
 }
@@ -318,7 +320,7 @@ pub(crate) fn page_after(token: &str) -> Result<Option<TrackId>, Status> {
         rest.is_empty().then(|| TrackId::new(id).ok()).flatten()
     };
     parse().map(Some).ok_or_else(|| {
-        Status::invalid_argument(
+        Reason::ArgumentInvalid.status(
             "page_token is not one of this server; pass next_page_token of the page before, or nothing for the first page",
         )
     })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{BoxFuture, Service};
@@ -20,6 +20,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 
 use crate::config::Config;
+use crate::reason::Reason;
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
 /// first to ring answers; timers tick in milliseconds.
@@ -48,6 +49,16 @@ impl Limits {
 }
 
 impl Limits {
+    /// A place for a request, if there is one.
+    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.open).try_acquire_owned().ok()
+    }
+
+    /// Longest time for one request.
+    pub(crate) fn request_time_max(&self) -> Duration {
+        self.request_time_max
+    }
+
     /// The same, for requests that may take as long as their client waits.
     pub(crate) fn without_time_limit(self) -> Self {
         Self { request_time_max: NO_TIME_LIMIT, ..self }
@@ -85,16 +96,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let started = Instant::now();
         let Limits { request_time_max, message_bytes_max: bytes_max, .. } = self.limits;
         let asked = client_timeout(request.headers());
         let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
         // Dropped unfinished when the client hangs up.
-        let mut line = AccessLine { path: request.uri().path().to_owned(), started, code: None };
-        let Ok(open) = Arc::clone(&self.limits.open).try_acquire_owned() else {
-            line.code = Some(Code::ResourceExhausted);
+        let mut line = AccessLine::new(request.uri().path().to_owned());
+        let Some(open) = self.limits.admit() else {
+            line.end(format!("{:?}", Code::ResourceExhausted));
             let text = "server is busy with other requests; try again in a moment";
-            return Box::pin(async move { Ok(Status::resource_exhausted(text).into_http()) });
+            return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -105,14 +115,14 @@ where
                 Ok(Err(never)) => match never {},
                 Err(_) => late(asked, limit).into_http(),
             };
-            line.code = Some(code(response.headers()));
+            line.end(format!("{:?}", code(response.headers())));
             Ok(response)
         })
     }
 }
 
 fn late(asked: Option<Duration>, limit: Duration) -> Status {
-    Status::deadline_exceeded(match asked {
+    Reason::DeadlinePassed.status(match asked {
         Some(asked) if asked <= limit => {
             "the deadline of the call passed; send less audio or allow more time".to_owned()
         }
@@ -132,7 +142,7 @@ fn explain_size(response: Response<Body>, bytes_max: usize) -> Response<Body> {
     let text = format!(
         "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint (an upload: smaller pieces), or raise message-max of the server"
     );
-    Status::resource_exhausted(text).into_http()
+    Reason::TooLarge.status(text).into_http()
 }
 
 /// The status of an answer: in the headers if it failed at once, else it is `OK` so far.
@@ -166,20 +176,29 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Writes the log line of one request when it ends, however it ends.
-struct AccessLine {
+pub(crate) struct AccessLine {
     path: String,
     started: Instant,
-    code: Option<Code>,
+    code: Option<String>,
+}
+
+impl AccessLine {
+    pub(crate) fn new(path: String) -> Self {
+        Self { path, started: Instant::now(), code: None }
+    }
+
+    /// How it ended, if it did not because its client hung up.
+    pub(crate) fn end(&mut self, code: String) {
+        self.code = Some(code);
+    }
 }
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
         let elapsed_ms = (self.started.elapsed().as_secs_f64() * 1e5).round() / 1e2;
         let path = &self.path;
-        match self.code {
-            Some(code) => tracing::info!(path, ?code, elapsed_ms, "request"),
-            None => tracing::info!(path, code = "hung up", elapsed_ms, "request"),
-        }
+        let code = self.code.as_deref().unwrap_or("hung up");
+        tracing::info!(path, code, elapsed_ms, "request");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The gRPC server of Earmark: `earmark.v1`, health and reflection on one port.
+//! The server of Earmark: `earmark.v1` over gRPC and gRPC-web, health and reflection, and the same over
+//! HTTP as JSON, on one port.
 //!
 //! ```text
 //! connection ─ envelope ─▶ service ─ work ─▶ core ─ convert, status ─▶ answer
@@ -14,7 +15,10 @@ pub mod config;
 mod convert;
 mod envelope;
 mod follow;
+mod http;
 mod match_service;
+pub mod opening;
+mod reason;
 mod status;
 mod stream;
 pub mod telemetry;
@@ -24,6 +28,7 @@ mod work;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use earmark_proto::v1::backup_service_server::BackupServiceServer;
@@ -34,6 +39,7 @@ use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -44,6 +50,7 @@ use crate::backup_service::Backups;
 use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::Envelope;
+use crate::http::Api;
 use crate::match_service::Matcher;
 use crate::stream::Streams;
 use crate::work::Work;
@@ -133,8 +140,10 @@ pub async fn run(
         config: Arc::clone(&config),
         work: work.clone(),
     };
-    let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
     let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
+    let ready = Arc::new(AtomicBool::new(true));
+    let api = Api { matcher: matcher.clone(), catalog: catalog.clone(), ready: Arc::clone(&ready) };
+    let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
     let backups = BackupServiceServer::new(Backups::new(&served, &config, work.clone()));
     let backups = backups.max_decoding_message_size(bytes_max);
@@ -154,17 +163,22 @@ pub async fn run(
         accepted
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let grpc = Routes::default()
+        .add_service(Envelope::new(matcher, limits.clone()))
+        .add_service(Envelope::new(catalog, limits.clone()))
+        .add_service(Envelope::new(backups, limits.clone().without_time_limit()))
+        .add_service(health_service)
+        .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
+        // grpcio's and other clients of before 2023 know only this one.
+        .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
+    let routes = http::router(api, limits, &config, grpc);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
         .max_concurrent_streams(streams_max)
-        .add_service(Envelope::new(matcher, limits.clone()))
-        .add_service(Envelope::new(catalog, limits.clone()))
-        .add_service(Envelope::new(backups, limits.without_time_limit()))
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
-        // grpcio's and other clients of before 2023 know only this one.
-        .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?)
+        // JSON and gRPC-web come over HTTP/1.1, too.
+        .accept_http1(true)
+        .add_routes(routes)
         .serve_with_incoming_shutdown(Box::pin(incoming), async {
             // An error means that the sender is gone, which is a reason to stop as well.
             let _ = stopped.await;
@@ -180,6 +194,7 @@ pub async fn run(
         () = shutdown => {}
     }
     tracing::info!(limit_s = config.shutdown_time_max.as_secs(), "stopping");
+    ready.store(false, Ordering::Relaxed);
     report(&health, names, ServingStatus::NotServing).await;
     // Ends the streams of clients that watch our health; they would hold the server up.
     let mut health = health;

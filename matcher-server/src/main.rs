@@ -11,7 +11,7 @@ use clap::Parser;
 use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
-use matcher_server::{Served, run, telemetry};
+use matcher_server::{Served, opening, run, telemetry};
 use tempfile::TempDir;
 use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
@@ -66,19 +66,15 @@ fn start() -> anyhow::Result<()> {
     let config = settings.resolve()?;
     telemetry::start(config.log_format, &config.log_level)
         .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
-    let params = Params::default();
     // For what a follower writes; deleted in the end.
     let scratch = config.follow.map(|_| tempfile::tempdir()).transpose();
     let scratch = scratch.context("no folder for temporary files could be made")?;
-    let served = match &scratch {
-        None => Served::Writer(Arc::new(open_index(&config.index, &params)?)),
-        Some(scratch) => follow_index(&config.index, scratch, &params)?,
-    };
     let runtime = tokio::runtime::Runtime::new().context("could not start the async runtime")?;
-    let ended = runtime.block_on(serve(config, served.clone()));
+    let ended = runtime.block_on(serve(config, scratch.as_ref()));
+    // The index is closed when nothing works on it any more.
     runtime.shutdown_timeout(EXIT_TIME_MAX);
     tracing::info!("stopped");
-    ended
+    ended.map(drop)
 }
 
 fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
@@ -96,15 +92,23 @@ fn open_index(path: &Path, params: &Params) -> anyhow::Result<RocksIndex> {
     Ok(index)
 }
 
-fn follow_index(path: &Path, scratch: &TempDir, params: &Params) -> anyhow::Result<Served> {
-    let index = RocksIndex::follow(path, scratch.path(), params)
+fn follow_index(path: &Path, scratch: &Path, params: &Params) -> anyhow::Result<Served> {
+    let index = RocksIndex::follow(path, scratch, params)
         .with_context(|| format!("index {}", path.display()))?;
     let track_count = index.stats()?.track_count;
     tracing::info!(path = %path.display(), track_count, "index followed, for reading only");
     Ok(Served::Follower(Arc::new(index)))
 }
 
-async fn serve(config: Config, served: Served) -> anyhow::Result<()> {
+fn open(config: &Config, scratch: Option<&Path>) -> anyhow::Result<Served> {
+    let params = Params::default();
+    match scratch {
+        None => Ok(Served::Writer(Arc::new(open_index(&config.index, &params)?))),
+        Some(scratch) => follow_index(&config.index, scratch, &params),
+    }
+}
+
+async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Served> {
     let listener = TcpListener::bind(&config.listen).await.with_context(|| {
         format!("could not listen on {}; choose another address with --listen", config.listen)
     })?;
@@ -113,6 +117,10 @@ async fn serve(config: Config, served: Served) -> anyhow::Result<()> {
             "whoever reaches this address can read and change the catalog, and delete its old backups"
         );
     }
+    let (settings, scratch) = (config.clone(), scratch.map(|folder| folder.path().to_owned()));
+    let opening = tokio::task::spawn_blocking(move || open(&settings, scratch.as_deref()));
+    let (listener, served) = opening::answer_until(listener, opening).await?;
+    let served = served.context("opening the index broke down")??;
     // Before the server says that it listens, so that no signal can come too early.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -131,6 +139,6 @@ async fn serve(config: Config, served: Served) -> anyhow::Result<()> {
             std::process::exit(EXIT_AT_ONCE);
         });
     };
-    run(listener, config, served, shutdown).await?;
-    Ok(())
+    run(listener, config, served.clone(), shutdown).await?;
+    Ok(served)
 }

@@ -1,25 +1,32 @@
 //! `MatchService`: checks the request, has the core decode and search, encodes the answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use earmark_proto::v1;
 use earmark_proto::v1::audio::Source;
 use fingerprint_core::decode::Input;
 use fingerprint_core::index::Index;
-use fingerprint_core::matching::match_fingerprint;
+use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::{Params, Role};
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
+use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
 use crate::work::Work;
 
+/// Most clips of a batch.
+const BATCH_MAX: usize = 100;
+/// Longest name of a request in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
 /// Recognises audio.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Matcher {
     pub(crate) index: Arc<dyn Index>,
     pub(crate) params: Params,
@@ -28,17 +35,43 @@ pub(crate) struct Matcher {
     pub(crate) streams: Streams,
 }
 
-#[tonic::async_trait]
-impl v1::match_service_server::MatchService for Matcher {
-    async fn r#match(
+impl Matcher {
+    /// Searches for one clip.
+    pub(crate) async fn answer(
         &self,
-        request: Request<v1::MatchRequest>,
-    ) -> Result<Response<v1::MatchResponse>, Status> {
-        let v1::MatchRequest { audio, options } = request.into_inner();
+        request: v1::MatchRequest,
+    ) -> Result<v1::MatchResponse, Status> {
+        let v1::MatchRequest { audio, options, request_id } = request;
+        if request_id.len() > REQUEST_ID_BYTES_MAX {
+            let text = format!(
+                "request_id has {} bytes, at most {REQUEST_ID_BYTES_MAX} are allowed",
+                request_id.len()
+            );
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
+        let deadline_ms = options.as_ref().map_or(0, |options| options.deadline_ms);
         let options = convert::match_options(options)?;
         let source = audio.and_then(|audio| audio.source).ok_or_else(|| {
-            Status::invalid_argument("audio is not set; send audio.encoded or audio.fingerprint")
+            let text = "audio is not set; send audio.encoded or audio.fingerprint";
+            Reason::ArgumentInvalid.status(text)
         })?;
+        let search = self.search(source, options, request_id);
+        if deadline_ms == 0 {
+            return search.await;
+        }
+        let deadline = Duration::from_millis(deadline_ms.into());
+        tokio::time::timeout(deadline, search).await.unwrap_or_else(|_| {
+            let text = "options.deadline_ms have passed; send less audio or allow more time";
+            Err(Reason::DeadlinePassed.status(text))
+        })
+    }
+
+    async fn search(
+        &self,
+        source: Source,
+        options: MatchOptions,
+        request_id: String,
+    ) -> Result<v1::MatchResponse, Status> {
         let (index, params) = (Arc::clone(&self.index), self.params);
         let duration_max = self.config.query_duration_max;
         let decoding =
@@ -62,9 +95,53 @@ impl v1::match_service_server::MatchService for Matcher {
             let report = match_fingerprint(&*index, &query, &options, &params, &is_cancelled)
                 .map_err(status::from_match)?;
             let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
-            Ok(convert::match_response(report, query.duration_s(), elapsed_ms))
+            tracing::debug!(request_id, elapsed_ms, "clip searched");
+            Ok(convert::match_response(report, query.duration_s(), elapsed_ms, request_id))
         });
-        job.await.map(Response::new)
+        job.await
+    }
+}
+
+#[tonic::async_trait]
+impl v1::match_service_server::MatchService for Matcher {
+    async fn r#match(
+        &self,
+        request: Request<v1::MatchRequest>,
+    ) -> Result<Response<v1::MatchResponse>, Status> {
+        self.answer(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn batch_match(
+        &self,
+        request: Request<v1::BatchMatchRequest>,
+    ) -> Result<Response<v1::BatchMatchResponse>, Status> {
+        let requests = request.into_inner().requests;
+        if requests.is_empty() || requests.len() > BATCH_MAX {
+            let text =
+                format!("requests has {} clips, it must have 1 to {BATCH_MAX}", requests.len());
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
+        let mut results = vec![v1::BatchMatchResult::default(); requests.len()];
+        let mut waiting = requests.into_iter().enumerate();
+        // Dropped with the request, which ends what runs.
+        let mut running = JoinSet::new();
+        loop {
+            // No more at a time than there are workers: the queue is for all clients.
+            while running.len() < self.config.workers
+                && let Some((place, request)) = waiting.next()
+            {
+                let matcher = self.clone();
+                running.spawn(async move { (place, matcher.answer_in_batch(request).await) });
+            }
+            match running.join_next().await {
+                None => break,
+                Some(Ok((place, result))) => results[place] = result,
+                Some(Err(_)) => {
+                    return Err(Reason::Internal.status("a clip of the batch broke down"));
+                }
+            }
+        }
+        Ok(Response::new(v1::BatchMatchResponse { results }))
     }
 
     type MatchStreamStream = StreamAnswer;
@@ -74,5 +151,22 @@ impl v1::match_service_server::MatchService for Matcher {
         request: Request<Streaming<v1::MatchStreamRequest>>,
     ) -> Result<Response<StreamAnswer>, Status> {
         self.streams.open(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl Matcher {
+    async fn answer_in_batch(&self, request: v1::MatchRequest) -> v1::BatchMatchResult {
+        use v1::batch_match_result::Result as Answer;
+        let request_id = request.request_id.clone();
+        let result = match self.answer(request).await {
+            Ok(response) => Answer::Response(response),
+            Err(status) => Answer::Error(v1::MatchError {
+                code: i32::from(status.code()),
+                reason: Reason::of(&status).name().to_owned(),
+                message: status.message().to_owned(),
+                request_id,
+            }),
+        };
+        v1::BatchMatchResult { result: Some(result) }
     }
 }

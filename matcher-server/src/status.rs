@@ -16,6 +16,8 @@ use fingerprint_core::resample::RateError;
 use fingerprint_core::units::TrackIdError;
 use tonic::Status;
 
+use crate::reason::Reason;
+
 /// What the caller sees of an error that is ours.
 const INTERNAL: &str = "the server failed on this request; it has been logged";
 
@@ -29,10 +31,10 @@ pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
         DecodeError::Unrecognised { .. }
         | DecodeError::NoAudio { .. }
         | DecodeError::NeedsFfmpeg { .. }
-        | DecodeError::Undecodable { .. } => Status::invalid_argument(error.to_string()),
+        | DecodeError::Undecodable { .. } => Reason::AudioUndecodable.status(error.to_string()),
         DecodeError::TooLong { .. }
         | DecodeError::TooLarge { .. }
-        | DecodeError::TooSlow { .. } => Status::resource_exhausted(error.to_string()),
+        | DecodeError::TooSlow { .. } => Reason::TooLarge.status(error.to_string()),
         // The enum is open to new variants of a later core.
         _ => internal("an error of a kind unknown to the server", &error),
     }
@@ -66,9 +68,11 @@ fn without_paths(mut error: DecodeError, to: &str) -> DecodeError {
 /// A fingerprint that is not one, or of another release.
 pub(crate) fn from_fingerprint(error: FingerprintError) -> Status {
     match error {
-        FingerprintError::Malformed { .. } => Status::invalid_argument(error.to_string()),
+        FingerprintError::Malformed { .. } => {
+            Reason::FingerprintMalformed.status(error.to_string())
+        }
         FingerprintError::Version { .. } | FingerprintError::Params { .. } => {
-            Status::failed_precondition(error.to_string())
+            Reason::FingerprintOtherRelease.status(error.to_string())
         }
         _ => internal("an error of a kind unknown to the server", &error),
     }
@@ -77,17 +81,17 @@ pub(crate) fn from_fingerprint(error: FingerprintError) -> Status {
 /// What the index could not do.
 pub(crate) fn from_index(error: IndexError) -> Status {
     match &error {
-        IndexError::RepeatedId { .. } => Status::invalid_argument(error.to_string()),
-        IndexError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        IndexError::RepeatedId { .. } => Reason::ArgumentInvalid.status(error.to_string()),
+        IndexError::Full { .. } => Reason::StorageFull.status(error.to_string()),
         IndexError::DiskFull { .. } => {
             internal("the disk of the index is full", &error);
-            Status::resource_exhausted("the server's disk is full; what was acknowledged is safe")
+            Reason::StorageFull.status("the server's disk is full; what was acknowledged is safe")
         }
         IndexError::ReadOnly { .. } => read_only(),
         IndexError::Exchanged { .. } => {
             let text =
                 "the folder of the server's index was moved or exchanged; start the server again";
-            logged("the index failed", &error, Status::failed_precondition(text))
+            logged("the index failed", &error, Reason::ReadOnly.status(text))
         }
         IndexError::Storage { .. }
         | IndexError::InUse { .. }
@@ -108,7 +112,7 @@ pub(crate) fn from_index(error: IndexError) -> Status {
 
 /// A change that was sent to a server that follows an index.
 pub(crate) fn read_only() -> Status {
-    Status::failed_precondition(
+    Reason::ReadOnly.status(
         "this server only follows an index that another process writes; send changes to the server that writes it",
     )
 }
@@ -121,22 +125,23 @@ pub(crate) fn from_backup(error: BackupError) -> Status {
     };
     let text = match &error {
         BackupError::Busy { .. } => {
-            return Status::aborted("another backup is at work; try again when it has ended");
+            return Reason::Conflict
+                .status("another backup is at work; try again when it has ended");
         }
         BackupError::Full { .. } => {
             let status = "no space is left for the backup; free some on the server";
-            return logged("the backup failed", &error, Status::resource_exhausted(status));
+            return logged("the backup failed", &error, Reason::StorageFull.status(status));
         }
         BackupError::Damaged { .. } => {
             let status = "the backup is damaged; the server's log names the file";
-            return logged("the backup failed", &error, Status::data_loss(status));
+            return logged("the backup failed", &error, Reason::DataDamaged.status(status));
         }
         BackupError::OtherIndex { .. } => "the backup folder holds backups of another index",
         BackupError::NotABackupFolder { .. } => "the backup folder holds other files",
         BackupError::InsideIndex { .. } => "the backup folder is in the folder of the index",
         _ => return internal("the backup failed", &error),
     };
-    let status = Status::failed_precondition(format!("{text}; start the server with another"));
+    let status = Reason::NotConfigured.status(format!("{text}; start the server with another"));
     logged("the backup failed", &error, status)
 }
 
@@ -152,17 +157,17 @@ pub(crate) fn from_match(error: MatchError) -> Status {
 /// Work that was given up because nobody waits for its answer any more. Only a client of a
 /// stopping server can read this.
 pub(crate) fn cancelled() -> Status {
-    Status::unavailable("server is shutting down; try again elsewhere or later")
+    Reason::Unavailable.status("server is shutting down; try again elsewhere or later")
 }
 
 /// A sample rate that cannot be resampled.
 pub(crate) fn from_rate(error: &RateError) -> Status {
-    Status::invalid_argument(error.to_string())
+    Reason::ArgumentInvalid.status(error.to_string())
 }
 
 /// A text that is no track id.
 pub(crate) fn from_track_id(error: &TrackIdError) -> Status {
-    Status::invalid_argument(error.to_string())
+    Reason::ArgumentInvalid.status(error.to_string())
 }
 
 /// The server's own file system failed.
@@ -171,7 +176,7 @@ pub(crate) fn from_io(what: &str, error: &std::io::Error) -> Status {
 }
 
 fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
-    logged(what, error, Status::internal(INTERNAL))
+    logged(what, error, Reason::Internal.status(INTERNAL))
 }
 
 /// Logs an error with all its causes, and passes the answer on.

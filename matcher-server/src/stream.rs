@@ -32,6 +32,7 @@ use tonic::{Status, Streaming};
 use self::parking::{Claim, Parked, Parking};
 use self::session::{Format, Place, Search, Session};
 use crate::config::Config;
+use crate::reason::Reason;
 use crate::work::Work;
 
 /// Audio that is searched at a time, in milliseconds.
@@ -114,7 +115,9 @@ impl Streams {
         let header = match first.and_then(|message| message.part) {
             Some(Part::Header(header)) => header,
             Some(Part::Audio(_)) | None => {
-                return Err(Status::invalid_argument("the first message must carry the header"));
+                return Err(
+                    Reason::ArgumentInvalid.status("the first message must carry the header")
+                );
             }
         };
         let options = message::options(header.options)?;
@@ -124,17 +127,17 @@ impl Streams {
                 "header.stream_id has {} bytes, at most {STREAM_ID_BYTES_MAX} are allowed",
                 name.len()
             );
-            return Err(Status::invalid_argument(text));
+            return Err(Reason::ArgumentInvalid.status(text));
         }
         let format = match header.format {
             None => {
                 let text = "header.format is not set; set header.pcm, encoded or fingerprint";
-                return Err(Status::invalid_argument(text));
+                return Err(Reason::ArgumentInvalid.status(text));
             }
             Some(HeaderFormat::Encoded(_)) => {
                 if !name.is_empty() {
                     let text = "a stream of encoded bytes cannot be gone on with by another call; leave header.stream_id empty";
-                    return Err(Status::invalid_argument(text));
+                    return Err(Reason::ArgumentInvalid.status(text));
                 }
                 return self.open_encoded(requests, options, header.start_ms);
             }
@@ -157,7 +160,7 @@ impl Streams {
                 if let Some(claim) = claim {
                     claim.park(parked);
                 }
-                return Err(Status::invalid_argument(text));
+                return Err(Reason::ArgumentInvalid.status(text));
             }
             None => Parked {
                 permit: self.admit()?,
@@ -180,15 +183,14 @@ impl Streams {
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(
-                "server follows as many streams as it may (streams-max); try again later",
-            )
+            Reason::ServerBusy
+                .status("server follows as many streams as it may (streams-max); try again later")
         })
     }
 
     fn paused(&self) -> Status {
         let seconds = self.config.stream_pause_max.as_secs();
-        Status::deadline_exceeded(format!(
+        Reason::ClientStalled.status(format!(
             "no audio came for {seconds} s; open the stream again when there is some"
         ))
     }
@@ -206,7 +208,7 @@ fn batch_bytes(format: Format, batch_ms: u64) -> usize {
 }
 
 fn stopping() -> Status {
-    Status::unavailable(
+    Reason::Unavailable.status(
         "server is shutting down; connect again, elsewhere or later, and go on with the stream",
     )
 }
@@ -262,7 +264,7 @@ impl Follower {
                 self.park(parked);
                 let text =
                     "another call has taken the stream over; this one is not needed any more";
-                self.fail(Status::aborted(text)).await;
+                self.fail(Reason::Conflict.status(text)).await;
             }
             Err(Broken::Failed(status)) => {
                 log(started, status.message());
@@ -313,11 +315,11 @@ impl Follower {
                     }
                     Some(Part::Header(_)) => {
                         let text = "the header may be sent only once, as the first message";
-                        return Err(Broken::Failed(Status::invalid_argument(text)));
+                        return Err(Broken::Failed(Reason::ArgumentInvalid.status(text)));
                     }
                     None => {
                         let text = "a message has no part; send audio";
-                        return Err(Broken::Failed(Status::invalid_argument(text)));
+                        return Err(Broken::Failed(Reason::ArgumentInvalid.status(text)));
                     }
                 },
             }

@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
+use crate::reason::Reason;
 use crate::status;
 
 /// Uploads up to this size stay in memory; pieces of larger ones are written in blocks of it.
@@ -50,22 +51,22 @@ impl Upload {
         let header = match next_part(&mut stream, limits).await? {
             Some(Part::Header(header)) => header,
             Some(Part::Data(_)) | None => {
-                return Err(Status::invalid_argument("the first message must carry the header"));
+                return Err(
+                    Reason::ArgumentInvalid.status("the first message must carry the header")
+                );
             }
         };
         let mut upload = Self { header, byte_count: 0, block: Vec::new(), file: None };
         while let Some(part) = next_part(&mut stream, limits).await? {
             let Part::Data(data) = part else {
-                return Err(Status::invalid_argument(
-                    "the header may be sent only once, as the first message",
-                ));
+                return Err(Reason::ArgumentInvalid
+                    .status("the header may be sent only once, as the first message"));
             };
             upload.take(data, limits).await?;
         }
         if upload.byte_count == 0 {
-            return Err(Status::invalid_argument(
-                "no data came after the header; send the audio in pieces",
-            ));
+            return Err(Reason::ArgumentInvalid
+                .status("no data came after the header; send the audio in pieces"));
         }
         if upload.file.is_some() {
             upload.flush().await?;
@@ -80,7 +81,7 @@ impl Upload {
                 "the upload is larger than the limit of {} bytes; split it, send its fingerprint, or raise upload-max of the server",
                 limits.bytes_max
             );
-            return Err(Status::resource_exhausted(text));
+            return Err(Reason::TooLarge.status(text));
         }
         if self.block.len() + data.len() > BLOCK_BYTES {
             self.flush().await?;
@@ -97,7 +98,8 @@ impl Upload {
             file.write_all(&block)?;
             Ok(file)
         });
-        let written = written.await.map_err(|_| Status::unavailable("server is shutting down"))?;
+        let written =
+            written.await.map_err(|_| Reason::Unavailable.status("server is shutting down"))?;
         self.file = Some(written.map_err(|error| status::from_io("spooling an upload", &error))?);
         Ok(())
     }
@@ -106,7 +108,7 @@ impl Upload {
     pub(crate) fn read(&self, bytes_max: usize) -> Result<Vec<u8>, Status> {
         if self.byte_count > bytes_max as u64 {
             let text = format!("the fingerprint is larger than the limit of {bytes_max} bytes");
-            return Err(Status::resource_exhausted(text));
+            return Err(Reason::TooLarge.status(text));
         }
         match &self.file {
             None => Ok(self.block.clone()),
@@ -131,12 +133,12 @@ where
 {
     let message = tokio::time::timeout(limits.pause_max, stream.next()).await.map_err(|_| {
         let text = format!("no data for {} s; send the upload again", limits.pause_max.as_secs());
-        Status::deadline_exceeded(text)
+        Reason::ClientStalled.status(text)
     })?;
     let Some(message) = message.transpose()? else { return Ok(None) };
-    let part = message
-        .part
-        .ok_or_else(|| Status::invalid_argument("a message has no part; send a header or data"))?;
+    let part = message.part.ok_or_else(|| {
+        Reason::ArgumentInvalid.status("a message has no part; send a header or data")
+    })?;
     Ok(Some(part))
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
 use crate::config::Config;
+use crate::reason::Reason;
 use crate::status;
 
 /// The pools of one server.
@@ -191,7 +192,7 @@ impl Pool {
         async move {
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
                 tracing::debug!(pool = pool.name, "refused: the queue is full");
-                return Err(Status::resource_exhausted("server is busy; try again in a moment"));
+                return Err(Reason::ServerBusy.status("server is busy; try again in a moment"));
             };
             let abandon = AbandonOnDrop(Arc::default());
             let cancel = Cancel { abandoned: Arc::clone(&abandon.0), stop: Arc::clone(&pool.stop) };
@@ -204,15 +205,15 @@ impl Pool {
                 cancel.check()?;
                 std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel))).unwrap_or_else(|_| {
                     // The hook has logged message and place.
-                    Err(Status::internal("the server failed on this request; it has been logged"))
+                    Err(Reason::Internal
+                        .status("the server failed on this request; it has been logged"))
                 })
             });
             let result = task.await;
             drop(abandon);
             result.unwrap_or_else(|| {
-                Err(Status::unavailable(
-                    "server is shutting down, or has no thread left; try again",
-                ))
+                Err(Reason::Unavailable
+                    .status("server is shutting down, or has no thread left; try again"))
             })
         }
     }

@@ -207,6 +207,7 @@ fn request(clip: &Fingerprint, changed: Changed, params: &Params) -> v1::MatchRe
             speed_search: v1::SpeedSearch::from(changed).into(),
             ..v1::MatchOptions::default()
         }),
+        ..v1::MatchRequest::default()
     }
 }
 

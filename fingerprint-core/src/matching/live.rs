@@ -55,8 +55,8 @@ const PLACES_MAX: usize = 12;
 const VERIFIED_MS: u32 = 5_000;
 /// … or when it has so many times the votes.
 const MORE_WEIGHT: f32 = 1.3;
-/// A track that goes on is verified in the last so much.
-const GOING_ON_MS: u32 = 8_000;
+/// A track that goes on is verified from so long before its end, as known, on.
+const GOING_ON_MS: u32 = 5_000;
 /// Sound for which changed recordings are first searched for.
 const CHANGED_AFTER_MS: u32 = 6_000;
 /// Of a loss of audio so much is stepped through: longer than a window and any gap.
@@ -121,6 +121,8 @@ pub struct LiveMatcher {
     put_off_count: u64,
     /// What is stepped through was lost: there is no telling whether it is silent.
     is_lost: bool,
+    /// This step is the last one.
+    is_last: bool,
     heard: Heard,
     /// Places that were verified lately, when, and with the votes that they had.
     verified: Vec<(u32, Place)>,
@@ -162,6 +164,7 @@ impl LiveMatcher {
             put_off_at_ms: from_ms,
             put_off_count: 0,
             is_lost: false,
+            is_last: false,
             heard: Heard::default(),
             verified: Vec::new(),
         }
@@ -234,10 +237,9 @@ impl LiveMatcher {
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
         self.push(&[], end_ms, around, events)?;
-        if end_ms > self.stepped_ms {
-            self.stepped_ms = end_ms;
-            self.step(around, events)?;
-        }
+        self.is_last = true;
+        self.stepped_ms = self.stepped_ms.max(end_ms);
+        self.step(around, events)?;
         let odds = self.odds(&around.index.timeline(), end_ms);
         let mut telling = Telling {
             index: around.index,
@@ -439,9 +441,11 @@ impl LiveMatcher {
         around: Surroundings<'_>,
         timeline: &Timeline,
     ) -> Result<Vec<Found>, MatchError> {
-        let Some(sound_since_ms) = self.sound_since_ms() else { return Ok(Vec::new()) };
         let now_ms = self.stepped_ms;
-        if now_ms - sound_since_ms < SOUND_MIN_MS || window.is_empty() {
+        // What is heard no more is followed to its end nevertheless.
+        let sound_since_ms =
+            self.sound_since_ms().filter(|since_ms| now_ms - since_ms >= SOUND_MIN_MS);
+        if window.is_empty() {
             return Ok(Vec::new());
         }
         let odds = self.odds(timeline, now_ms);
@@ -460,16 +464,19 @@ impl LiveMatcher {
             score_min: odds.score_min(self.options.false_events_max / WINDOWS_PER_HOUR),
             is_cancelled: around.is_cancelled,
         };
-        let places = self.places(timeline);
-        let may_search_changes = self.may_search_changes(sound_since_ms, around);
+        let (places, may_search_changes) = match sound_since_ms {
+            None => (Vec::new(), false),
+            Some(since_ms) => (self.places(timeline), self.may_search_changes(since_ms, around)),
+        };
         // Whatever else is found must compete with all that goes on: music repeats itself.
-        let all = !places.is_empty() || may_search_changes;
-        let open = self.heard.due(self.step_count, now_ms, all);
-        if !all && open.is_empty() {
+        let is_new = !places.is_empty() || may_search_changes;
+        let open = self.heard.due(self.step_count, now_ms, is_new || self.is_last);
+        if !is_new && open.is_empty() {
             return Ok(Vec::new());
         }
         // What only goes on needs no more than what is new, and some of what was before.
-        let from_ms = if all { 0 } else { now_ms.saturating_sub(GOING_ON_MS) };
+        let from_ms =
+            if is_new { 0 } else { self.heard.least_end_ms().saturating_sub(GOING_ON_MS) };
         let first = window.partition_point(|peak| peak.time_ms < from_ms);
         search.window = &window[first..];
         let query = QueryPeaks::new(search.window);

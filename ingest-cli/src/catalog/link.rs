@@ -10,11 +10,14 @@ use earmark_proto::v1::match_service_client::MatchServiceClient;
 use fingerprint_core::params::Params;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 /// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
 const ANSWER_BYTES_MAX: usize = 72 << 20;
 /// Waits before asking again when the server is busy or away; 12.6 s in all.
 const RETRY_WAITS_MS: [u64; 6] = [200, 400, 800, 1_600, 3_200, 6_400];
+/// Reason of a server that may have time a moment later.
+const BUSY: &str = "SERVER_BUSY";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What one call needs; cheap to clone.
@@ -120,12 +123,17 @@ impl Patience {
     }
 }
 
+/// What the server gives as reason, for programs.
+pub(super) fn reason(status: &Status) -> Option<String> {
+    status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
 /// True if the same call may succeed a little later.
 fn may_pass(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable => true,
         // Also the code for what is too large, which stays so.
-        Code::ResourceExhausted => status.message().contains("busy"),
+        Code::ResourceExhausted => reason(status).is_some_and(|reason| reason == BUSY),
         _ => false,
     }
 }
@@ -144,6 +152,8 @@ fn complete_url(url: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     #[test]
@@ -157,7 +167,12 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_tried_again() {
         assert!(may_pass(&Status::unavailable("")));
-        assert!(may_pass(&Status::resource_exhausted("server is busy; try again later")));
+        let with_reason = |reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "earmark", []);
+            Status::with_error_details(Code::ResourceExhausted, "busy", details)
+        };
+        assert!(may_pass(&with_reason("SERVER_BUSY")));
+        assert!(!may_pass(&with_reason("TOO_LARGE")));
         assert!(!may_pass(&Status::resource_exhausted("upload is larger than 1 GiB")));
         assert!(!may_pass(&Status::invalid_argument("busy")));
     }

@@ -87,7 +87,9 @@ impl Catalog for RemoteCatalog {
                 min_confidence: options.confidence_min,
                 max_false_accepts: Some(options.false_accepts_max),
                 speed_search: convert::speed_search(options.speed_search).into(),
+                ..v1::MatchOptions::default()
             }),
+            ..v1::MatchRequest::default()
         };
         let link = &self.link;
         let response = self.wait(link.retry(|| {

@@ -16,9 +16,11 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::link::{Link, Patience};
+use super::link::{Link, Patience, reason};
 use super::{AddError, Audio, Recording, Stored, convert};
 
+/// Reason of a server that cannot store any more.
+const DISK_FULL: &str = "STORAGE_FULL";
 /// Bytes of one piece of a track.
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces read ahead of the network.
@@ -49,7 +51,7 @@ impl Link {
                     AddError::Catalog(error)
                 }
                 // Also the code for one track that is too large.
-                Code::ResourceExhausted if status.message().contains("disk is full") => {
+                Code::ResourceExhausted if reason(&status).as_deref() == Some(DISK_FULL) => {
                     AddError::Catalog(error)
                 }
                 _ => AddError::Track(error),

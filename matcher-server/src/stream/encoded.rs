@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::session::Search;
 use super::{ANSWERS_MAX, BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping};
+use crate::reason::Reason;
 use crate::status;
 use crate::work::Cancel;
 
@@ -35,11 +36,11 @@ impl Streams {
     ) -> Result<StreamAnswer, Status> {
         let start_ms = u32::try_from(start_ms).map_err(|_| {
             let text = format!("header.start_ms is {start_ms}, it must be less than 2^32");
-            Status::invalid_argument(text)
+            Reason::ArgumentInvalid.status(text)
         })?;
         let permit = self.admit()?;
         let encoded = self.open_encoded.clone().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(
+            Reason::ServerBusy.status(
                 "server decodes as many streams as it may (encoded-streams-max); send PCM or fingerprints, or try again later",
             )
         })?;
@@ -55,7 +56,7 @@ impl Streams {
         };
         thread::Builder::new().name("earmark-stream".to_owned()).spawn(job).map_err(|error| {
             tracing::error!(%error, "no thread for a stream");
-            Status::resource_exhausted("server has no thread left for a stream; try again later")
+            Reason::ServerBusy.status("server has no thread left for a stream; try again later")
         })?;
         tokio::spawn(self.clone().receive_encoded(requests, pieces, sender));
         Ok(ReceiverStream::new(receiver))
@@ -83,7 +84,7 @@ impl Streams {
                     if audio.position.is_some() {
                         let text =
                             "audio.position is set; encoded bytes must come in order, without";
-                        break Some(Status::invalid_argument(text));
+                        break Some(Reason::ArgumentInvalid.status(text));
                     }
                     // The decoder has ended, and has said why.
                     if pieces.send(audio.data).await.is_err() {
@@ -92,7 +93,7 @@ impl Streams {
                 }
                 Ok(Some(Ok(_))) => {
                     let text = "after the header, each message must carry audio";
-                    break Some(Status::invalid_argument(text));
+                    break Some(Reason::ArgumentInvalid.status(text));
                 }
             }
         };

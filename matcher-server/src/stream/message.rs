@@ -6,6 +6,7 @@ use fingerprint_core::matching::live::{LiveEvent, LiveMatch, LiveOptions, Stretc
 use tonic::Status;
 
 use crate::convert;
+use crate::reason::Reason;
 
 /// Most false events an hour that a client may put up with.
 const FALSE_EVENTS_MAX: f64 = 1_000.0;
@@ -19,9 +20,8 @@ pub(crate) fn options(options: Option<v1::StreamOptions>) -> Result<LiveOptions,
     let default = LiveOptions::default();
     let Some(options) = options else { return Ok(default) };
     let refused = |field: &str, value: String, expected: &str| {
-        Status::invalid_argument(format!(
-            "header.options.{field} is {value}, it must be {expected}"
-        ))
+        Reason::ArgumentInvalid
+            .status(format!("header.options.{field} is {value}, it must be {expected}"))
     };
     let false_events_max = options.max_false_events.unwrap_or(default.false_events_max);
     if !(false_events_max > 0.0 && false_events_max <= FALSE_EVENTS_MAX) {

@@ -11,6 +11,8 @@ use tonic::Status;
 
 use super::session::Session;
 
+use crate::reason::Reason;
+
 /// How long a stream waits for its client.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a client waits for the connection that it takes a stream over from.
@@ -77,7 +79,7 @@ impl Parking {
                 let text = format!(
                     "stream {name:?} is in use by another call that does not let go; try again, or use another stream_id"
                 );
-                return Err(Status::aborted(text));
+                return Err(Reason::Conflict.status(text));
             }
             tokio::time::sleep(TAKEOVER_PAUSE).await;
         }

@@ -8,6 +8,8 @@ use tonic::Status;
 
 use super::order::Piece;
 
+use crate::reason::Reason;
+
 /// Most channels of a stream.
 const CHANNELS_MAX: u32 = 8;
 
@@ -28,20 +30,20 @@ impl Format {
             let text = format!(
                 "header.pcm.sample_rate_hz is {rate_hz}, it must be {RATE_MIN_HZ} to {RATE_MAX_HZ}"
             );
-            return Err(Status::invalid_argument(text));
+            return Err(Reason::ArgumentInvalid.status(text));
         }
         if channel_count > CHANNELS_MAX {
             let text = format!(
                 "header.pcm.channel_count is {channel_count}, at most {CHANNELS_MAX} are taken; mix some"
             );
-            return Err(Status::invalid_argument(text));
+            return Err(Reason::ArgumentInvalid.status(text));
         }
         let encoding = match Encoding::try_from(format.encoding) {
             Ok(Encoding::Unspecified) => Encoding::S16,
             Ok(encoding) => encoding,
             Err(_) => {
                 let text = format!("header.pcm.encoding {} is unknown", format.encoding);
-                return Err(Status::invalid_argument(text));
+                return Err(Reason::ArgumentInvalid.status(text));
             }
         };
         Ok(Self { rate_hz, channel_count: channel_count.max(1) as usize, encoding })
@@ -65,7 +67,7 @@ impl Format {
                 "audio.data has {} bytes, which are no whole frames of {frame_bytes}; cut packets between frames",
                 data.len()
             );
-            return Err(Status::invalid_argument(text));
+            return Err(Reason::ArgumentInvalid.status(text));
         }
         Ok(Packet { data, frame_bytes })
     }

@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::order::{Order, Ordered, Piece};
 use super::{message, pcm};
+use crate::reason::Reason;
 use crate::work::Cancel;
 use crate::{convert, status};
 
@@ -135,7 +136,7 @@ impl Session {
     ) -> Result<Self, Status> {
         let start_ms = u32::try_from(start_ms).map_err(|_| {
             let text = format!("header.start_ms is {start_ms}, it must be less than 2^32");
-            Status::invalid_argument(text)
+            Reason::ArgumentInvalid.status(text)
         })?;
         let source = match format {
             Format::Pcm(format) => {
@@ -256,7 +257,7 @@ impl Session {
                                 "audio.position is {ms} ms, before header.start_ms, {} ms",
                                 self.start_ms
                             );
-                            Status::invalid_argument(text)
+                            Reason::ArgumentInvalid.status(text)
                         })
                     })
                     .transpose()?;
@@ -404,7 +405,7 @@ impl Session {
 fn check_end(start_ms: u32, position_ms: u64, length_ms: u64) -> Result<(), Status> {
     let end_ms = u64::from(start_ms).saturating_add(position_ms).saturating_add(length_ms);
     if end_ms >= END_MS {
-        return Err(Status::invalid_argument(
+        return Err(Reason::ArgumentInvalid.status(
             "audio.position is behind 2^32 ms (49 days); end this stream and begin another",
         ));
     }

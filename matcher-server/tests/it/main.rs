@@ -8,6 +8,7 @@
 
 mod backup;
 mod catalog;
+mod http;
 mod limits;
 mod matching;
 mod process;

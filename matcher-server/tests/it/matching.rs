@@ -1,7 +1,8 @@
 //! `MatchService`: right answers, refusals, garbage.
 
 use earmark_proto::v1::audio::Source;
-use earmark_proto::v1::{Audio, MatchOptions, MatchRequest, MatchStatus};
+use earmark_proto::v1::batch_match_result::Result as Answer;
+use earmark_proto::v1::{Audio, BatchMatchRequest, MatchOptions, MatchRequest, MatchStatus};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
 use fingerprint_core::params::{Params, Role};
 use tonic::Code;
@@ -19,7 +20,7 @@ fn fingerprint(samples: &[f32], params: &Params) -> Fingerprint {
 
 fn of_fingerprint(bytes: Vec<u8>) -> MatchRequest {
     let audio = Some(Audio { source: Some(Source::Fingerprint(bytes.into())) });
-    MatchRequest { audio, options: None }
+    MatchRequest { audio, ..MatchRequest::default() }
 }
 
 #[tokio::test]
@@ -132,4 +133,37 @@ async fn fingerprints_that_are_damaged_or_foreign_are_refused() {
     let others = whole.to_bytes(&Params { floor_db: -60.0, ..params });
     let status = matcher.r#match(of_fingerprint(others)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_clip_by_clip_in_its_order() {
+    let server = Server::start("").await;
+    let (mut catalog, mut matcher) = (server.catalog().await, server.matcher().await);
+    let audio = tune(1, 20);
+    add(&mut catalog, "x", &wav(&audio)).await.unwrap();
+    let named =
+        |bytes: Vec<u8>, id: &str| MatchRequest { request_id: id.to_owned(), ..query(bytes) };
+    let requests = vec![
+        named(wav(cut(&audio, 3, 13)), "first"),
+        named(b"this is no audio".to_vec(), "second"),
+        named(wav(&tune(2, 10)), "third"),
+    ];
+    let results =
+        matcher.batch_match(BatchMatchRequest { requests }).await.unwrap().into_inner().results;
+    let [Some(Answer::Response(first)), Some(Answer::Error(second)), Some(Answer::Response(third))] =
+        [0, 1, 2].map(|i| results[i].result.clone())
+    else {
+        panic!("{results:?}")
+    };
+    assert_eq!((first.status(), first.request_id.as_str()), (MatchStatus::Matched, "first"));
+    assert_eq!(
+        (second.reason.as_str(), second.request_id.as_str()),
+        ("AUDIO_UNDECODABLE", "second")
+    );
+    assert_eq!((third.status(), third.request_id.as_str()), (MatchStatus::NoMatch, "third"));
+    for count in [0, 101] {
+        let requests = vec![MatchRequest::default(); count];
+        let refused = matcher.batch_match(BatchMatchRequest { requests }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
 }

@@ -1,24 +1,45 @@
-//! A client that shares no code with us: Python's grpcio, which learns the interface from the
-//! server's reflection service.
+//! Clients in Python: grpcio alone, which shares no code with us and learns the interface from the
+//! server's reflection service; and our own client.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Process, cut, tune, wav};
 
-/// Names the interpreter that has `tests/python/requirements.txt` installed.
+/// Names the interpreter that has what these tests need installed.
 const PYTHON: &str = "EARMARK_TEST_PYTHON";
+
+/// The interpreter; `None`, and a loud word, where there is none.
+fn python() -> Option<String> {
+    if let Ok(python) = std::env::var(PYTHON) {
+        return Some(python);
+    }
+    let how = format!(
+        "set {PYTHON} to a Python that has matcher-server/tests/python/requirements.txt and clients/python/requirements-test.txt installed"
+    );
+    assert!(std::env::var_os("CI").is_none(), "the Python clients must run in CI: {how}");
+    eprintln!("\n******** SKIPPED: the Python clients were NOT tested; {how} ********\n");
+    None
+}
+
+#[test]
+fn the_client_for_python_passes_its_own_tests() {
+    let Some(python) = python() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/python");
+    let output = Command::new(&python)
+        .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"])
+        .current_dir(folder)
+        .env("EARMARK_SERVER", env!("CARGO_BIN_EXE_earmark-server"))
+        .output()
+        .unwrap_or_else(|error| panic!("{PYTHON}={python}: {error}"));
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains(" passed") && !out.contains("skipped"), "{out}");
+}
 
 #[test]
 fn a_foreign_client_does_everything_through_reflection() {
-    let Ok(python) = std::env::var(PYTHON) else {
-        let how = format!(
-            "set {PYTHON} to a Python that has matcher-server/tests/python/requirements.txt installed"
-        );
-        assert!(std::env::var_os("CI").is_none(), "the foreign client must run in CI: {how}");
-        eprintln!("\n******** SKIPPED: the foreign client was NOT tested; {how} ********\n");
-        return;
-    };
+    let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let server = Process::start(&folder.path().join("index"), &[]);
     let audio = tune(1, 30);

@@ -314,7 +314,7 @@ async fn a_server_that_stops_hands_its_streams_back() {
     call.started().await;
     let mut encoded =
         Call::open(&mut matcher, header(Format::Encoded(EncodedFormat {}), "")).await.unwrap();
-    encoded.send(wav(&tune(1, 2)), None).await;
+    encoded.send(wav(&tune(1, 1)), None).await;
     encoded.started().await;
     server.stop();
     for call in [&mut call, &mut encoded] {

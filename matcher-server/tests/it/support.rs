@@ -44,7 +44,7 @@ pub(crate) fn config(lines: &str) -> Config {
 
 /// A server in this process. It ends when it is dropped.
 pub(crate) struct Server {
-    url: String,
+    pub(crate) url: String,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Ending>,
 }
@@ -226,7 +226,7 @@ pub(crate) async fn add(
 pub(crate) fn query(audio: Vec<u8>) -> MatchRequest {
     MatchRequest {
         audio: Some(Audio { source: Some(Source::Encoded(audio.into())) }),
-        options: None,
+        ..MatchRequest::default()
     }
 }
 

@@ -81,13 +81,12 @@ impl Heard {
     /// Until when something was heard in the last window, in ms; 0 if nothing was.
     pub(super) fn ended_ms(&self, now_ms: u32) -> u32 {
         let end_ms = self.tracked.iter().map(|t| t.found.alignment.end_ms()).fold(0.0, f64::max);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "`as` from float saturates, and times of a stream are positive"
-        )]
-        let end_ms = end_ms as u32;
-        end_ms.min(now_ms)
+        whole_ms(end_ms).min(now_ms)
+    }
+
+    /// Until when all of those that go on were heard, in ms.
+    pub(super) fn least_end_ms(&self) -> u32 {
+        whole_ms(self.open().map(|found| found.alignment.end_ms()).fold(f64::MAX, f64::min))
     }
 
     /// Those to be verified now, as candidates.
@@ -219,6 +218,16 @@ impl Tracked {
         self.has_ended = true;
         telling.events.push(LiveEvent::MatchEnded(self.report(telling.odds)));
     }
+}
+
+fn whole_ms(time_ms: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` from float saturates, and times of a stream are positive"
+    )]
+    let whole_ms = time_ms as u32;
+    whole_ms
 }
 
 /// Takes away what an alignment says of the time before `from_ms`.

@@ -1,0 +1,74 @@
+//! Bodies of HTTP requests: the bytes of a clip or a track, bare or in a form.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::{HeaderMap, header};
+use earmark_proto::v1::audio::Source;
+
+use super::problem::Problem;
+use crate::reason::Reason;
+
+/// Media type of a fingerprint.
+pub(crate) const FINGERPRINT: &str = "application/vnd.earmark.fingerprint";
+/// Largest field of a form that is no audio, in bytes.
+pub(crate) const FIELD_BYTES_MAX: usize = 64 << 10;
+
+/// True if the body is a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    media_type(headers).starts_with("multipart/form-data")
+}
+
+/// True if the body is a fingerprint.
+pub(crate) fn is_fingerprint(headers: &HeaderMap) -> bool {
+    media_type(headers).starts_with(FINGERPRINT)
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Reads a clip: the whole body, or the field `audio` or `fingerprint` of a form, whose other fields
+/// are returned.
+pub(crate) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, String>), Problem> {
+    let headers = request.headers().clone();
+    if !is_form(&headers) {
+        let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
+            let is_large = rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
+            let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
+            Problem::new(reason, format!("{}; send a shorter clip", rejection.body_text()))
+        })?;
+        if bytes.is_empty() {
+            let text =
+                "the body is empty; send the bytes of the clip, or a form with a field audio";
+            return Err(Problem::new(Reason::ArgumentInvalid, text));
+        }
+        let is_fingerprint = is_fingerprint(&headers);
+        let source =
+            if is_fingerprint { Source::Fingerprint(bytes) } else { Source::Encoded(bytes) };
+        return Ok((source, BTreeMap::new()));
+    }
+    let mut form = form(request).await?;
+    let (mut source, mut fields) = (None, BTreeMap::new());
+    while let Some(field) = form.next_field().await? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match name.as_str() {
+            "audio" => source = Some(Source::Encoded(field.bytes().await?)),
+            "fingerprint" => source = Some(Source::Fingerprint(field.bytes().await?)),
+            _ => drop(fields.insert(name, field.text().await?)),
+        }
+    }
+    let source = source.ok_or_else(|| {
+        let text = "the form has no field audio; send the clip in it, as a file";
+        Problem::new(Reason::ArgumentInvalid, text)
+    })?;
+    Ok((source, fields))
+}
+
+/// The form of a request.
+pub(crate) async fn form(request: Request) -> Result<Multipart, Problem> {
+    Multipart::from_request(request, &())
+        .await
+        .map_err(|rejection| Problem::new(Reason::ArgumentInvalid, rejection.body_text()))
+}

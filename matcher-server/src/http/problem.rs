@@ -1,0 +1,87 @@
+//! Errors over HTTP: RFC 9457 problems, with the reason and the text that gRPC has.
+
+use axum::Json;
+use axum::extract::multipart::MultipartError;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tonic::Status;
+use utoipa::ToSchema;
+
+use crate::reason::Reason;
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// What went wrong, and what to do about it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: see `reason`.
+    #[schema(example = "about:blank")]
+    r#type: &'static str,
+    /// The HTTP status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What went wrong in this case, and the way out.
+    detail: String,
+    /// The same for programs, as `google.rpc.ErrorInfo.reason` over gRPC.
+    #[schema(example = "AUDIO_UNDECODABLE")]
+    reason: &'static str,
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        let status = reason.http_status();
+        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        Self {
+            r#type: "about:blank",
+            title: title.unwrap_or("Error"),
+            status,
+            detail: detail.into(),
+            reason: reason.name(),
+            retry_after_s: reason.retry_after().map(|pause| pause.as_secs()),
+        }
+    }
+}
+
+impl From<Status> for Problem {
+    fn from(status: Status) -> Self {
+        Self::new(Reason::of(&status), status.message())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(Reason::ArgumentInvalid, rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(Reason::ArgumentInvalid, rejection.body_text())
+    }
+}
+
+impl From<MultipartError> for Problem {
+    fn from(error: MultipartError) -> Self {
+        let is_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
+        Self::new(reason, error.body_text())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after_s = self.retry_after_s;
+        let mut response = (status, Json(self)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

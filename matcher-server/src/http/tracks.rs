@@ -1,0 +1,230 @@
+//! `/v1/tracks` and `/v1/stats`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use earmark_proto::v1;
+use earmark_proto::v1::add_track_header::Encoding;
+use earmark_proto::v1::add_track_request::Part;
+use earmark_proto::v1::catalog_service_server::CatalogService;
+use serde::Deserialize;
+use tokio_stream::StreamExt;
+use tonic::Status;
+use utoipa::IntoParams;
+
+use super::Api;
+use super::body;
+use super::model::{AddedTrack, Stats, Track, TrackPage};
+use super::problem::Problem;
+use crate::reason::Reason;
+
+/// What the address says of a new track. Names other than these are kept as attributes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it documents the address; the fields are read as a map, with all others"
+)]
+pub(crate) struct TrackQuery {
+    /// The caller's id, 1 to 200 bytes; without one it follows from the audio.
+    track_id: Option<String>,
+    title: Option<String>,
+    artist: Option<String>,
+    album: Option<String>,
+    isrc: Option<String>,
+}
+
+/// Which page to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// Most tracks in the answer, 1 to 1000; 100 if not given.
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+type Fields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+
+/// Adds a recording, or replaces it if its id exists with other audio
+///
+/// The body is the recording: a file, a fingerprint (application/vnd.earmark.fingerprint), or a form
+/// whose last field is `audio` (or `fingerprint`), with the metadata in the fields before it. When the
+/// answer arrives, the track is on disk and can be found.
+#[utoipa::path(post, path = "/v1/tracks", tag = "tracks", params(TrackQuery),
+    request_body(content((Vec<u8> = "audio/*"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, description = "It is new", body = AddedTrack),
+        (status = 200, description = "It was there", body = AddedTrack),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn add(
+    State(api): State<Api>,
+    fields: Fields,
+    request: Request,
+) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
+    let Query(fields) = fields?;
+    receive(&api, fields, request).await
+}
+
+/// Adds or replaces the recording of this id, as POST /v1/tracks does
+#[utoipa::path(put, path = "/v1/tracks/{track_id}", tag = "tracks",
+    params(("track_id" = String, Path), TrackQuery),
+    request_body(content((Vec<u8> = "audio/*"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, description = "It is new", body = AddedTrack),
+        (status = 200, description = "It was there", body = AddedTrack),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn put(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    fields: Fields,
+    request: Request,
+) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
+    let (Path(id), Query(mut fields)) = (id?, fields?);
+    fields.insert("track_id".to_owned(), id);
+    receive(&api, fields, request).await
+}
+
+async fn receive(
+    api: &Api,
+    mut fields: BTreeMap<String, String>,
+    request: Request,
+) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
+    let data = |piece: Bytes| v1::AddTrackRequest { part: Some(Part::Data(piece)) };
+    let broken = |text: String| {
+        Reason::ClientStalled.status(format!("the upload broke off ({text}); send it again"))
+    };
+    let answer = if body::is_form(request.headers()) {
+        let mut form = body::form(request).await?;
+        let mut answer = None;
+        while let Some(mut field) = form.next_field().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let encoding = match name.as_str() {
+                "audio" => Encoding::Audio,
+                "fingerprint" => Encoding::Fingerprint,
+                _ => {
+                    fields.insert(name, text_of(&mut field).await?);
+                    continue;
+                }
+            };
+            let header = Ok(header(std::mem::take(&mut fields), encoding));
+            let pieces =
+                field.map(|piece| piece.map(data).map_err(|error| broken(error.body_text())));
+            let messages = tokio_stream::once(header).chain(pieces);
+            answer = Some(api.catalog.add_from(std::pin::pin!(messages)).await?);
+            break;
+        }
+        answer.ok_or_else(|| {
+            let text = "the form has no field audio; send the recording in it, behind all others";
+            Problem::new(Reason::ArgumentInvalid, text)
+        })?
+    } else {
+        let is_fingerprint = body::is_fingerprint(request.headers());
+        let encoding = if is_fingerprint { Encoding::Fingerprint } else { Encoding::Audio };
+        let header = Ok(header(fields, encoding));
+        let pieces = request.into_body().into_data_stream();
+        let pieces = pieces.map(|piece| piece.map(data).map_err(|error| broken(error.to_string())));
+        let messages = tokio_stream::once(header).chain(pieces);
+        api.catalog.add_from(std::pin::pin!(messages)).await?
+    };
+    let is_new = answer.change() == v1::add_track_response::Change::Inserted;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(answer.into())))
+}
+
+/// The text of a field of limited length.
+async fn text_of(field: &mut axum::extract::multipart::Field<'_>) -> Result<String, Problem> {
+    let name = field.name().unwrap_or_default().to_owned();
+    let mut bytes = Vec::new();
+    while let Some(piece) = field.chunk().await? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > body::FIELD_BYTES_MAX {
+            let text = format!("field {name} is longer than {} bytes", body::FIELD_BYTES_MAX);
+            return Err(Problem::new(Reason::ArgumentInvalid, text));
+        }
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Problem::new(Reason::ArgumentInvalid, format!("field {name} is not UTF-8")))
+}
+
+fn header(mut fields: BTreeMap<String, String>, encoding: Encoding) -> v1::AddTrackRequest {
+    let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+    let (track_id, title, artist) = (take("track_id"), take("title"), take("artist"));
+    let (album, isrc) = (take("album"), take("isrc"));
+    let attributes: HashMap<String, String> = fields.into_iter().collect();
+    let metadata = Some(v1::Metadata { title, artist, album, isrc, attributes });
+    let header = v1::AddTrackHeader { track_id, metadata, encoding: encoding.into() };
+    v1::AddTrackRequest { part: Some(Part::Header(header)) }
+}
+
+/// Lists tracks in ascending order of their ids, in pages
+#[utoipa::path(get, path = "/v1/tracks", tag = "tracks", params(PageQuery),
+    responses(
+        (status = 200, body = TrackPage),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    page: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<TrackPage>, Problem> {
+    let Query(PageQuery { page_size, page_token }) = page?;
+    let request = v1::ListTracksRequest {
+        page_size: page_size.unwrap_or_default(),
+        page_token: page_token.unwrap_or_default(),
+    };
+    Ok(Json(api.catalog.list_tracks(tonic::Request::new(request)).await?.into_inner().into()))
+}
+
+/// Reads one track
+#[utoipa::path(get, path = "/v1/tracks/{track_id}", tag = "tracks",
+    params(("track_id" = String, Path)),
+    responses(
+        (status = 200, body = Track),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn get(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Track>, Problem> {
+    let Path(track_id) = id?;
+    let request = tonic::Request::new(v1::GetTrackRequest { track_id });
+    Ok(Json(only(api.catalog.get_track(request).await?.into_inner().track)?))
+}
+
+/// Removes one track; it never answers again once this has returned
+#[utoipa::path(delete, path = "/v1/tracks/{track_id}", tag = "tracks",
+    params(("track_id" = String, Path)),
+    responses(
+        (status = 200, body = Track),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn remove(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Track>, Problem> {
+    let Path(track_id) = id?;
+    let request = tonic::Request::new(v1::RemoveTrackRequest { track_id });
+    Ok(Json(only(api.catalog.remove_track(request).await?.into_inner().track)?))
+}
+
+/// Sizes and counts of the index
+#[utoipa::path(get, path = "/v1/stats", tag = "tracks",
+    responses(
+        (status = 200, body = Stats),
+        (status = "default", body = Problem, content_type = "application/problem+json")
+    ))]
+pub(super) async fn stats(State(api): State<Api>) -> Result<Json<Stats>, Problem> {
+    let request = tonic::Request::new(v1::GetStatsRequest {});
+    Ok(Json(api.catalog.get_stats(request).await?.into_inner().into()))
+}
+
+fn only(track: Option<v1::Track>) -> Result<Track, Status> {
+    track.map(Track::from).ok_or_else(|| Reason::Internal.status("the service gave no track"))
+}

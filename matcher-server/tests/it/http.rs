@@ -1,0 +1,191 @@
+//! JSON over HTTP, and gRPC-web, as clients without gRPC see the server.
+
+use std::io::Read;
+
+use serde_json::Value;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::support::{Server, cut, tune, wav};
+
+/// A client that tells of bad statuses instead of failing.
+#[derive(Clone)]
+struct Client {
+    agent: Agent,
+    url: String,
+}
+
+impl Client {
+    fn new(server: &Server) -> Self {
+        let agent = Agent::config_builder().http_status_as_error(false).build().into();
+        Self { agent, url: server.url.clone() }
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        told(self.agent.get(format!("{}{path}", self.url)).call().unwrap()).0
+    }
+
+    fn delete(&self, path: &str) -> (u16, Value) {
+        told(self.agent.delete(format!("{}{path}", self.url)).call().unwrap()).0
+    }
+
+    fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Answer {
+        let url = format!("{}{path}", self.url);
+        let request = if method == "PUT" { self.agent.put(url) } else { self.agent.post(url) };
+        told(request.header("content-type", media_type).send(body).unwrap())
+    }
+}
+
+/// Status and JSON, and the headers.
+type Answer = ((u16, Value), ureq::http::HeaderMap);
+
+fn told(response: Response<Body>) -> Answer {
+    let (parts, mut body) = response.into_parts();
+    let text = body.read_to_string().unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    ((parts.status.as_u16(), json), parts.headers)
+}
+
+/// A form with text fields and a file.
+fn form(fields: &[(&str, &str)], file: (&str, &[u8])) -> (String, Vec<u8>) {
+    let mut body = Vec::new();
+    for (name, text) in fields {
+        body.extend(
+            format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")
+                .bytes(),
+        );
+    }
+    let (name, bytes) = file;
+    body.extend(
+        format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a\"\r\n\r\n")
+            .bytes(),
+    );
+    body.extend_from_slice(bytes);
+    body.extend_from_slice(b"\r\n--XX--\r\n");
+    ("multipart/form-data; boundary=XX".to_owned(), body)
+}
+
+/// Runs blocking calls beside the server.
+async fn with(server: &Server, calls: impl FnOnce(Client) + Send + 'static) {
+    let client = Client::new(server);
+    tokio::task::spawn_blocking(move || calls(client)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_track_is_added_found_read_listed_and_removed() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        let audio = tune(1, 30);
+        let added = client.send(
+            "POST",
+            "/v1/tracks?track_id=a%2Fb&title=Tune&policy=block",
+            "audio/wav",
+            &wav(&audio),
+        );
+        assert_eq!((added.0.0, &added.0.1["change"]), (201, &"inserted".into()), "{added:?}");
+        let again = client.send("PUT", "/v1/tracks/a%2Fb?title=Other", "audio/wav", &wav(&audio));
+        assert_eq!((again.0.0, &again.0.1["change"]), (200, &"metadata_updated".into()));
+        let (kind, body) =
+            form(&[("track_id", "second"), ("artist", "Ä")], ("audio", &wav(&tune(2, 20))));
+        assert_eq!(client.send("POST", "/v1/tracks", &kind, &body).0.0, 201);
+
+        let clip = wav(cut(&audio, 5, 15));
+        let ((status, found), headers) =
+            client.send("POST", "/v1/match?max_matches=1&request_id=r1", "audio/wav", &clip);
+        assert_eq!((status, &found["status"]), (200, &"matched".into()), "{found}");
+        assert_eq!(
+            (&found["matches"][0]["track_id"], &found["request_id"]),
+            (&"a/b".into(), &"r1".into())
+        );
+        assert!((found["matches"][0]["reference_offset_s"].as_f64().unwrap() - 5.0).abs() < 0.1);
+        assert_eq!(headers["x-request-id"], "r1");
+        let (kind, body) = form(&[("speed_search", "off")], ("audio", &clip));
+        let ((status, of_form), _) = client.send("POST", "/v1/match", &kind, &body);
+        assert_eq!((status, &of_form["matches"][0]["score"]), (200, &found["matches"][0]["score"]));
+
+        let (status, track) = client.get("/v1/tracks/a%2Fb");
+        assert_eq!((status, &track["metadata"]["title"]), (200, &"Other".into()), "{track}");
+        let (_, page) = client.get("/v1/tracks?page_size=1");
+        assert_eq!(page["tracks"].as_array().unwrap().len(), 1);
+        let token = page["next_page_token"].as_str().unwrap();
+        let (_, page) = client.get(&format!("/v1/tracks?page_token={token}"));
+        assert_eq!(page["tracks"][0]["metadata"]["artist"], "Ä", "{page}");
+        assert_eq!(page["next_page_token"], Value::Null);
+        assert_eq!(client.get("/v1/stats").1["track_count"], 2);
+        assert_eq!(client.delete("/v1/tracks/a%2Fb").0, 200);
+        assert_eq!(client.get("/v1/tracks/a%2Fb").1["reason"], "TRACK_NOT_FOUND");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_problems_with_a_reason_and_a_way_out() {
+    let server = Server::start("message_max = '100KiB'").await;
+    with(&server, |client| {
+        let large = vec![0; 200 << 10];
+        let (kind, lacks_audio) = form(&[], ("other", b"x"));
+        for (path, kind, body, status, reason) in [
+            ("/v1/match", "audio/wav", &b"this is no audio"[..], 422, "AUDIO_UNDECODABLE"),
+            ("/v1/match", "audio/wav", &[], 400, "ARGUMENT_INVALID"),
+            ("/v1/match", "audio/wav", &large, 413, "TOO_LARGE"),
+            ("/v1/match?max_matches=x", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
+            ("/v1/match?max_matches=2000", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
+            ("/v1/match?nothing=1", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
+            ("/v1/match", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
+            ("/v1/tracks", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
+            (
+                "/v1/match",
+                "application/vnd.earmark.fingerprint",
+                b"x",
+                400,
+                "FINGERPRINT_MALFORMED",
+            ),
+            ("/v1/tracks", "audio/wav", b"this is no audio", 422, "AUDIO_UNDECODABLE"),
+            ("/v1/nothing", "audio/wav", b"x", 404, "ARGUMENT_INVALID"),
+        ] {
+            let ((actual, problem), headers) = client.send("POST", path, kind, body);
+            assert_eq!((actual, &problem["reason"]), (status, &reason.into()), "{path}: {problem}");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert!(problem["detail"].as_str().unwrap().len() > 10, "{problem}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_the_document_are_served() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        assert_eq!(client.get("/health/live"), (200, serde_json::json!({"status": "live"})));
+        assert_eq!(client.get("/health/ready"), (200, serde_json::json!({"status": "ready"})));
+        let (_, document) = client.get("/v1/openapi.json");
+        for path in
+            ["/v1/match", "/v1/tracks", "/v1/tracks/{track_id}", "/v1/stats", "/health/ready"]
+        {
+            assert!(document["paths"][path].is_object(), "{path}");
+        }
+        assert!(document["components"]["schemas"]["Problem"].is_object());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_web_is_spoken_over_http_1() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        let response = client
+            .agent
+            .post(format!("{}/earmark.v1.CatalogService/GetStats", client.url))
+            .header("content-type", "application/grpc-web+proto")
+            .send(&[0_u8; 5])
+            .unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let mut bytes = Vec::new();
+        response.into_body().into_reader().read_to_end(&mut bytes).unwrap();
+        // A message, and then a frame of trailers.
+        let len = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+        assert_eq!((bytes[0], bytes[5 + len]), (0, 0x80));
+        assert!(String::from_utf8_lossy(&bytes[5 + len..]).contains("grpc-status:0"));
+    })
+    .await;
+}
