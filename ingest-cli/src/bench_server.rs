@@ -197,7 +197,7 @@ impl StreamOfFile {
         let mut answers = client.match_stream(ReceiverStream::new(sent)).await?.into_inner();
         let began = Instant::now();
         let receive = async {
-            let mut is_first = true;
+            let (mut is_first, mut skipped_count) = (true, 0);
             while let Some(answer) = answers.message().await? {
                 let elapsed_ms = ms(began.elapsed());
                 let mut measured = self.lock();
@@ -211,11 +211,12 @@ impl StreamOfFile {
                         let heard_ms = ms(Duration::from_secs_f64(answer.heard_s.max(0.0)));
                         let behind_ms = elapsed_ms.saturating_sub(heard_ms);
                         measured.behind_ms.saturating_record(behind_ms);
-                        measured.skipped_count += u64::from(progress.skipped_change_searches > 0);
+                        skipped_count = progress.skipped_change_searches;
                     }
                     _ => {}
                 }
             }
+            self.lock().skipped_count += skipped_count;
             Ok::<(), Status>(())
         };
         let send = async {

@@ -24,6 +24,7 @@ use earmark_proto::v1::match_stream_request::Part;
 use earmark_proto::v1::stream_header::Format as HeaderFormat;
 use fingerprint_core::index::Index;
 use fingerprint_core::params::Params;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,8 +41,14 @@ const BATCH_MS: u64 = 1_000;
 /// The same until a stream has been followed for [`EAGER_BATCHES`] of them.
 const EAGER_BATCH_MS: u64 = 500;
 const EAGER_BATCHES: u32 = 20;
-/// What has come is searched after a pause of this length, though it is less.
+/// What has come is searched after a pause of this length, though it is less …
 const FLUSH_PAUSE: Duration = Duration::from_millis(300);
+/// … and after this time, however slowly it comes.
+const BATCH_TIME_MAX: Duration = Duration::from_millis(1_500);
+/// Packets that are searched at a time, however short they are.
+const BATCH_PACKETS_MAX: usize = 1_024;
+/// How long the transport may take to tell that a client is gone and has not just ended its audio.
+const HANGUP_NOTICE: Duration = Duration::from_millis(50);
 /// Messages that wait for their client.
 const ANSWERS_MAX: usize = 64;
 /// Longest name of a stream in bytes.
@@ -88,7 +95,7 @@ impl Streams {
         config: Arc<Config>,
         work: Work,
     ) -> Self {
-        // One worker at least is left to what cannot wait.
+        // Of several workers one at least is left to what cannot wait.
         let changes = Arc::new(Semaphore::new((config.workers / 2).max(1)));
         Self {
             place: Place { index, changes },
@@ -167,8 +174,11 @@ impl Streams {
                 session: Session::new(format, options, &self.params, header.start_ms)?,
             },
         };
-        let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
+        // One more, for the status that the stream may end with.
+        let (sender, receiver) = mpsc::channel(ANSWERS_MAX + 1);
+        let status_place = sender.clone().reserve_owned().await.ok();
         let follower = Follower {
+            status_place,
             streams: self.clone(),
             requests,
             sender,
@@ -182,7 +192,11 @@ impl Streams {
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
+        let admit = || Arc::clone(&self.open).try_acquire_owned();
+        // Whoever is here goes before those that may come back.
+        let admitted =
+            admit().or_else(|error| if self.parking.evict() { admit() } else { Err(error) });
+        admitted.map_err(|_| {
             Reason::ServerBusy
                 .status("server follows as many streams as it may (streams-max); try again later")
         })
@@ -213,11 +227,22 @@ fn stopping() -> Status {
     )
 }
 
+/// Audio worth a job.
+struct Batch {
+    audio: Vec<v1::StreamAudio>,
+    /// When the first of it came.
+    since: Instant,
+    /// There is no more.
+    is_last: bool,
+}
+
 /// One connection of a stream.
 struct Follower {
     streams: Streams,
     requests: Requests,
     sender: Sender,
+    /// A place among the answers for the status of a stream that fails.
+    status_place: Option<OwnedPermit<Result<v1::MatchStreamResponse, Status>>>,
     claim: Option<Claim>,
     format: Format,
     batch_count: u32,
@@ -233,8 +258,8 @@ impl Follower {
         while broken.is_ok() {
             match self.receive().await {
                 Err(reason) => broken = Err(reason),
-                Ok((audio, is_last)) => {
-                    let (returned, told) = self.search(parked, audio, is_last).await;
+                Ok(batch) => {
+                    let (returned, told) = self.search(parked, batch).await;
                     let told = match told {
                         Ok(told) => self.send(told).await,
                         Err(status) => Err(Broken::Failed(status)),
@@ -244,7 +269,7 @@ impl Follower {
                         None => {
                             log(started, "ended");
                             if let Err(Broken::Failed(status)) = told {
-                                self.fail(status).await;
+                                self.fail(status);
                             }
                             return;
                         }
@@ -264,24 +289,28 @@ impl Follower {
                 self.park(parked);
                 let text =
                     "another call has taken the stream over; this one is not needed any more";
-                self.fail(Reason::Conflict.status(text)).await;
+                self.fail(Reason::Conflict.status(text));
             }
             Err(Broken::Failed(status)) => {
                 log(started, status.message());
-                self.fail(status).await;
+                self.fail(status);
             }
         }
     }
 
-    /// Receives audio worth a job; the flag says that it was the last.
-    async fn receive(&mut self) -> Result<(Vec<v1::StreamAudio>, bool), Broken> {
-        let (mut audio, mut bytes) = (Vec::new(), 0);
+    /// Receives audio worth a job.
+    async fn receive(&mut self) -> Result<Batch, Broken> {
+        let (mut audio, mut bytes, mut since) = (Vec::new(), 0, Instant::now());
         let pause_max = self.streams.config.stream_pause_max;
         let is_eager = self.batch_count < EAGER_BATCHES;
         self.batch_count = self.batch_count.saturating_add(1);
         let enough = batch_bytes(self.format, if is_eager { EAGER_BATCH_MS } else { BATCH_MS });
-        while bytes < enough {
-            let patience = if audio.is_empty() { pause_max } else { FLUSH_PAUSE };
+        while bytes < enough && audio.len() < BATCH_PACKETS_MAX {
+            let patience = if audio.is_empty() {
+                pause_max
+            } else {
+                FLUSH_PAUSE.min(BATCH_TIME_MAX.saturating_sub(since.elapsed()))
+            };
             let wanted = async {
                 match &self.claim {
                     Some(claim) => claim.wanted.notified().await,
@@ -298,7 +327,14 @@ impl Follower {
             match message {
                 Err(_) if audio.is_empty() => return Err(Broken::Failed(self.streams.paused())),
                 Err(_) => break,
-                Ok(None) => return Ok((audio, true)),
+                Ok(None) => {
+                    // A call that was cancelled looks the same at first.
+                    let closed = tokio::time::timeout(HANGUP_NOTICE, self.sender.closed());
+                    if self.claim.is_some() && closed.await.is_ok() {
+                        return Err(Broken::Gone);
+                    }
+                    return Ok(Batch { audio, since, is_last: true });
+                }
                 // The connection is broken; whatever was wrong with a message was the transport's.
                 Ok(Some(Err(status))) => {
                     return Err(match status.code() {
@@ -310,6 +346,9 @@ impl Follower {
                 }
                 Ok(Some(Ok(message))) => match message.part {
                     Some(Part::Audio(piece)) => {
+                        if audio.is_empty() {
+                            since = Instant::now();
+                        }
                         bytes += piece.data.len();
                         audio.push(piece);
                     }
@@ -324,21 +363,21 @@ impl Follower {
                 },
             }
         }
-        Ok((audio, false))
+        Ok(Batch { audio, since, is_last: false })
     }
 
     /// Has audio searched. The stream comes back unless it has ended.
     async fn search(
         &self,
         parked: Parked,
-        audio: Vec<v1::StreamAudio>,
-        is_last: bool,
+        batch: Batch,
     ) -> (Option<Parked>, Result<Vec<v1::MatchStreamResponse>, Status>) {
         let place = self.streams.place.clone();
         let queued = Instant::now();
         let job = self.streams.work.streams.run(move |cancel| {
+            let Batch { audio, since, is_last } = batch;
             let has_time = queued.elapsed() < IDLE_WAIT;
-            let search = Search { place: &place, has_time, cancel };
+            let search = Search { place: &place, has_time, waited: since.elapsed(), cancel };
             let Parked { mut session, permit } = parked;
             let mut told = session.take(audio, &search);
             if !is_last {
@@ -376,9 +415,11 @@ impl Follower {
         }
     }
 
-    async fn fail(&self, status: Status) {
-        // Nobody may be listening any more.
-        let _ = self.sender.send_timeout(Err(status), FLUSH_PAUSE).await;
+    fn fail(&mut self, status: Status) {
+        if let Some(place) = self.status_place.take() {
+            // Nobody may be listening any more.
+            place.send(Err(status));
+        }
     }
 }
 

@@ -11,9 +11,12 @@
 
 mod event;
 mod heard;
+mod options;
+mod quiet;
 mod recent;
 
 use self::heard::{Heard, Telling};
+use self::quiet::Quiet;
 use self::recent::{Place, Recent};
 use super::joining::{Found, distinct};
 use super::odds::Odds;
@@ -27,6 +30,7 @@ use crate::params::Params;
 use crate::peaks::Peak;
 
 pub use self::event::{LiveEvent, LiveMatch, Stretch, StretchKind};
+pub use self::options::{LiveOptions, Surroundings};
 
 /// Time between two steps.
 const STEP_MS: u32 = 1_000;
@@ -36,10 +40,6 @@ const EAGER_STEP_MS: u32 = 500;
 const EAGER_MS: u32 = 6_000;
 /// Sound that is searched has lasted this long at least.
 const SOUND_MIN_MS: u32 = 1_000;
-/// Quiet that ends a sound.
-const SILENCE_MIN_MS: u32 = 2_000;
-/// Sound without any track that is told.
-const UNKNOWN_MIN_MS: u32 = 10_000;
 /// Votes with which a place is verified at once.
 const PROMISING_WEIGHT: f32 = 14.0;
 /// Every so many steps the best few places are verified, however few votes they have, unless a track is
@@ -65,39 +65,6 @@ const SKIP_MAX_MS: u32 = 30_000;
 /// more would count the same chance twice.
 const WINDOWS_PER_HOUR: f64 = 240.0;
 
-/// What the caller wants of a stream.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LiveOptions {
-    /// Most false events that are put up with, per hour of sound (default 0.002, one in three weeks).
-    pub false_events_max: f64,
-    /// Least confidence of a match, 0 to 1 (default 0: all that
-    /// [`LiveOptions::false_events_max`] lets through).
-    pub confidence_min: f64,
-    /// Whether recordings of changed speed, tempo or pitch are searched for (default auto).
-    pub speed_search: SpeedSearch,
-    /// Time between two updates of a match that only goes on, in ms (default 10 s).
-    pub update_ms: u32,
-    /// A track that is not heard for this long has ended, in ms (default 6 s); what is shorter is a
-    /// gap. At most 12 s.
-    pub gap_max_ms: u32,
-    /// Sound without a peak of this level counts as silence, in dB relative to a full-scale sine
-    /// (default −70).
-    pub silence_db: f32,
-}
-
-impl Default for LiveOptions {
-    fn default() -> Self {
-        Self {
-            false_events_max: 2e-3,
-            confidence_min: 0.0,
-            speed_search: SpeedSearch::Auto,
-            update_ms: 10_000,
-            gap_max_ms: 6_000,
-            silence_db: -70.0,
-        }
-    }
-}
-
 /// Follows one stream. Takes about 8 bytes for each posting of the last 12 s, and 12 KB for the peaks
 /// of the last 15: 0.4 MB with 10,000 tracks.
 #[derive(Debug)]
@@ -112,38 +79,17 @@ pub struct LiveMatcher {
     /// Time of the last step, and how many there were.
     stepped_ms: u32,
     step_count: u32,
-    /// Since when there is sound, and where its last peak is.
-    sound: Option<(u32, u32)>,
-    /// Since when no track is heard, if none is, and whether that was told.
-    stretch: Option<(Stretch, bool)>,
+    quiet: Quiet,
     changed_at_ms: u32,
     put_off_at_ms: u32,
     put_off_count: u64,
-    /// What is stepped through was lost: there is no telling whether it is silent.
-    is_lost: bool,
+    /// Since when what is stepped through was lost: there is no telling whether it is silent.
+    lost_from_ms: Option<u32>,
     /// This step is the last one.
     is_last: bool,
     heard: Heard,
     /// Places that were verified lately, when, and with the votes that they had.
     verified: Vec<(u32, Place)>,
-}
-
-/// Where a stream is searched.
-#[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
-    /// The catalog.
-    pub index: &'a dyn Index,
-    /// Asked when it is time to search for changed recordings, which costs as much as half a minute of
-    /// all else. If the caller says no, the search is put off until it says yes.
-    pub may_search_changes: &'a dyn Fn() -> bool,
-    /// Asked before each candidate; once it says so, the search ends.
-    pub is_cancelled: &'a dyn Fn() -> bool,
-}
-
-impl std::fmt::Debug for Surroundings<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings").field("index", &self.index).finish_non_exhaustive()
-    }
 }
 
 impl LiveMatcher {
@@ -158,12 +104,11 @@ impl LiveMatcher {
             from_ms,
             stepped_ms: from_ms,
             step_count: 0,
-            sound: None,
-            stretch: None,
+            quiet: Quiet::default(),
             changed_at_ms: from_ms,
             put_off_at_ms: from_ms,
             put_off_count: 0,
-            is_lost: false,
+            lost_from_ms: None,
             is_last: false,
             heard: Heard::default(),
             verified: Vec::new(),
@@ -215,10 +160,11 @@ impl LiveMatcher {
     ) -> Result<(), MatchError> {
         self.peaks.extend_from_slice(peaks);
         loop {
-            let now_ms = self.stepped_ms.saturating_add(self.step_len_ms());
-            if now_ms > settled_ms {
+            // At the end of what 32 bits can tell, the stream stands still.
+            let now_ms = self.stepped_ms.checked_add(self.step_len_ms());
+            let Some(now_ms) = now_ms.filter(|now_ms| *now_ms <= settled_ms) else {
                 return Ok(());
-            }
+            };
             self.stepped_ms = now_ms;
             self.step_count = self.step_count.wrapping_add(1);
             self.step(around, events)?;
@@ -250,7 +196,7 @@ impl LiveMatcher {
             events,
         };
         self.heard.end_all(&mut telling);
-        self.end_stretch(end_ms, events);
+        self.quiet.end(end_ms, events);
         Ok(())
     }
 
@@ -268,13 +214,14 @@ impl LiveMatcher {
     ) -> Result<(), MatchError> {
         // Far enough for whatever was heard to end.
         let until_ms = from_ms.min(self.stepped_ms.saturating_add(SKIP_MAX_MS));
-        self.is_lost = true;
+        self.lost_from_ms = Some(self.stepped_ms);
         let stepped = self.push(&[], until_ms, around, events);
-        self.is_lost = false;
+        self.lost_from_ms = None;
         stepped?;
         self.stepped_ms = self.stepped_ms.max(from_ms);
+        self.from_ms = from_ms;
         self.recent.restart(from_ms);
-        self.sound = None;
+        self.quiet.forget_sound();
         Ok(())
     }
 
@@ -284,7 +231,10 @@ impl LiveMatcher {
 
     /// True while a sound that has just begun is not recognised yet.
     fn is_eager(&self, now_ms: u32) -> bool {
-        let is_fresh = self.sound.is_none_or(|(since_ms, _)| now_ms < since_ms + EAGER_MS);
+        let is_fresh = self
+            .quiet
+            .sound_from_ms()
+            .is_none_or(|since_ms| now_ms < since_ms.saturating_add(EAGER_MS));
         is_fresh && self.open_count() == 0
     }
 
@@ -297,7 +247,7 @@ impl LiveMatcher {
         let from_ms = now_ms.saturating_sub(WINDOW_MS).max(self.from_ms);
         let passed = self.peaks.partition_point(|peak| peak.time_ms < from_ms);
         self.peaks.drain(..passed);
-        self.listen(now_ms);
+        self.quiet.listen(&self.peaks, now_ms, self.options.silence_db);
         let timeline = around.index.timeline();
         self.recent.trim(now_ms);
         self.look_up(now_ms, around, &timeline)?;
@@ -317,85 +267,9 @@ impl LiveMatcher {
         };
         self.heard.take(searched?, &mut telling)?;
         self.heard.end_over(&mut telling);
-        self.tell_stretch(events);
+        let (from_ms, lost_from_ms) = (self.from_ms, self.lost_from_ms);
+        self.quiet.tell(now_ms, from_ms, lost_from_ms, &self.heard, events);
         Ok(())
-    }
-
-    /// Tells of silence and of sound without any track.
-    fn tell_stretch(&mut self, events: &mut Vec<LiveEvent>) {
-        let now_ms = self.stepped_ms;
-        let (kind, since_ms) = match (self.sound_since_ms(), self.sound) {
-            _ if self.is_lost => (None, now_ms),
-            (None, Some((_, last_ms))) => (Some(StretchKind::Silent), last_ms),
-            (None, None) => (Some(StretchKind::Silent), self.from_ms),
-            (Some(_), _) if self.open_count() > 0 => (None, now_ms),
-            (Some(since_ms), _) => {
-                let since_ms = since_ms.max(self.heard.ended_ms(now_ms));
-                (Some(StretchKind::Unknown), since_ms)
-            }
-        };
-        if let Some((open, is_told)) = &mut self.stretch
-            && Some(open.kind) != kind
-        {
-            if *is_told {
-                let end_s = match (open.kind, self.sound) {
-                    (StretchKind::Silent, Some((since_ms, _))) => f64::from(since_ms) / 1e3,
-                    // What has begun was heard from then on.
-                    (StretchKind::Unknown, _) if kind.is_none() => {
-                        self.heard.latest_start_ms() / 1e3
-                    }
-                    _ => f64::from(since_ms) / 1e3,
-                };
-                let end_s = Some(end_s.max(open.start_s));
-                events.push(LiveEvent::Stretch(Stretch { end_s, ..*open }));
-            }
-            self.stretch = None;
-        }
-        let Some(kind) = kind else { return };
-        let start_s = f64::from(since_ms) / 1e3;
-        let (open, is_told) =
-            self.stretch.get_or_insert((Stretch { kind, start_s, end_s: None }, false));
-        let long_enough = match kind {
-            StretchKind::Silent => SILENCE_MIN_MS,
-            StretchKind::Unknown => UNKNOWN_MIN_MS,
-        };
-        if !*is_told && f64::from(now_ms) / 1e3 - open.start_s >= f64::from(long_enough) / 1e3 {
-            *is_told = true;
-            events.push(LiveEvent::Stretch(*open));
-        }
-    }
-
-    fn end_stretch(&mut self, end_ms: u32, events: &mut Vec<LiveEvent>) {
-        if let Some((open, true)) = self.stretch.take() {
-            let end_s = Some(f64::from(end_ms) / 1e3);
-            events.push(LiveEvent::Stretch(Stretch { end_s, ..open }));
-        }
-    }
-
-    /// Notices where sound begins and ends.
-    fn listen(&mut self, now_ms: u32) {
-        let before = self
-            .peaks
-            .partition_point(|peak| self.sound.is_some_and(|(_, last_ms)| peak.time_ms <= last_ms));
-        for peak in &self.peaks[before..] {
-            if peak.time_ms >= now_ms {
-                break;
-            }
-            if peak.level_db() >= self.options.silence_db {
-                match &mut self.sound {
-                    Some((_, last_ms)) if peak.time_ms - *last_ms < SILENCE_MIN_MS => {
-                        *last_ms = peak.time_ms;
-                    }
-                    sound => *sound = Some((peak.time_ms, peak.time_ms)),
-                }
-            }
-        }
-    }
-
-    /// Where sound began that still lasts.
-    fn sound_since_ms(&self) -> Option<u32> {
-        let (since_ms, last_ms) = self.sound?;
-        (self.stepped_ms.saturating_sub(last_ms) < SILENCE_MIN_MS).then_some(since_ms)
     }
 
     /// Reads the postings of the anchors whose zone is over, and provisionally those of the others if
@@ -430,7 +304,7 @@ impl LiveMatcher {
     }
 
     fn odds(&self, timeline: &Timeline, now_ms: u32) -> Odds {
-        let heard_ms = now_ms.saturating_sub(self.sound.map_or(self.from_ms, |(since, _)| since));
+        let heard_ms = now_ms.saturating_sub(self.quiet.sound_from_ms().unwrap_or(self.from_ms));
         Odds::new(timeline.duration_s(), f64::from(heard_ms.min(WINDOW_MS)) / 1e3, 1)
     }
 
@@ -444,7 +318,7 @@ impl LiveMatcher {
         let now_ms = self.stepped_ms;
         // What is heard no more is followed to its end nevertheless.
         let sound_since_ms =
-            self.sound_since_ms().filter(|since_ms| now_ms - since_ms >= SOUND_MIN_MS);
+            self.quiet.sound_since_ms(now_ms).filter(|since_ms| now_ms - since_ms >= SOUND_MIN_MS);
         if window.is_empty() {
             return Ok(Vec::new());
         }
@@ -470,7 +344,12 @@ impl LiveMatcher {
         };
         // Whatever else is found must compete with all that goes on: music repeats itself.
         let is_new = !places.is_empty() || may_search_changes;
-        let open = self.heard.due(self.step_count, now_ms, is_new || self.is_last);
+        let open = self.heard.due(
+            self.step_count,
+            now_ms,
+            is_new || self.is_last,
+            self.options.gap_max_ms,
+        );
         if !is_new && open.is_empty() {
             return Ok(Vec::new());
         }

@@ -172,10 +172,7 @@ fn a_match_survives_a_loss_of_audio_and_memory_does_not_grow() {
     let mut events = Vec::new();
     let at = |from_ms: u32, to_ms: u32| {
         // The track begins with the stream.
-        let peaks = cut("palace.ogg", from_ms, to_ms, from_ms + 1_000_000);
-        let mut peaks = peaks;
-        peaks.sort_unstable();
-        peaks
+        sorted(cut("palace.ogg", from_ms, to_ms, from_ms + 1_000_000))
     };
     listener.take_peaks(&at(0, 10_000), 1_010_000);
     listener.search(around(), &mut events).unwrap();
@@ -204,4 +201,49 @@ fn a_match_survives_a_loss_of_audio_and_memory_does_not_grow() {
     assert!(is_about(palace.1, 1_000.0) && is_about(palace.2, 1_025.0), "{found:?}");
     let silent = |(_, event): &&(u32, LiveEvent)| matches!(event, LiveEvent::Stretch(stretch) if stretch.kind == StretchKind::Silent && stretch.start_s < 1_020.0);
     assert_eq!(events.iter().find(silent), None, "what is lost is not silent");
+}
+
+#[test]
+fn what_is_not_known_ends_where_audio_is_lost() {
+    let mut listener = Listener::new(LiveOptions::default(), &Params::default(), 0);
+    let mut events = Vec::new();
+    listener.take_peaks(&sorted(foreign(20_000)), 20_000);
+    listener.search(around(), &mut events).unwrap();
+    listener.skip_to(40_000, around(), &mut events).unwrap();
+    // What follows begins with a pause.
+    let later =
+        foreign(20_000).into_iter().map(|peak| Peak { time_ms: peak.time_ms + 43_000, ..peak });
+    listener.take_peaks(&sorted(later.collect()), 63_000);
+    listener.finish(around(), &mut events).unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            LiveEvent::Stretch(Stretch { kind, start_s, end_s: Some(end_s) }) => {
+                Some((*kind, start_s.round() as u32, end_s.round() as u32))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (StretchKind::Unknown, 0, 20),
+        (StretchKind::Silent, 40, 43),
+        (StretchKind::Unknown, 43, 63),
+    ];
+    assert_eq!(told, expected, "{events:?}");
+}
+
+#[test]
+fn a_short_gap_limit_does_not_cut_a_track_that_goes_on() {
+    let options = LiveOptions { gap_max_ms: 2_000, ..LiveOptions::default() };
+    let mut matcher = LiveMatcher::new(options, &Params::default(), 0);
+    let mut events = Vec::new();
+    matcher.push(&sorted(cut("palace.ogg", 0, 28_000, 0)), 28_000, around(), &mut events).unwrap();
+    matcher.finish(28_000, around(), &mut events).unwrap();
+    let events: Vec<_> = events.into_iter().map(|event| (0, event)).collect();
+    assert_eq!(ended(&events).len(), 1, "{events:?}");
+}
+
+fn sorted(mut peaks: Vec<Peak>) -> Vec<Peak> {
+    peaks.sort_unstable();
+    peaks
 }

@@ -58,7 +58,7 @@ pub(crate) struct MonitorArgs {
     /// Time between two updates of a match that only goes on, 1s to 1h
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_update)]
     pub(crate) update_interval: Duration,
-    /// A track that is not heard for so long has ended, 1s to 12s
+    /// A track that is not heard for so long has ended, 2s to 12s
     #[arg(long, value_name = "TIME", default_value = "6s", value_parser = parse_gap)]
     pub(crate) max_gap: Duration,
     #[command(flatten)]
@@ -89,7 +89,7 @@ fn parse_update(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_gap(text: &str) -> Result<Duration, String> {
-    parse_between(text, 1, 12)
+    parse_between(text, 2, 12)
 }
 
 fn parse_between(text: &str, least_s: u64, most_s: u64) -> Result<Duration, String> {

@@ -16,6 +16,8 @@ use tonic_types::StatusExt;
 const ANSWER_BYTES_MAX: usize = 72 << 20;
 /// Waits before asking again when the server is busy or away; 12.6 s in all.
 const RETRY_WAITS_MS: [u64; 6] = [200, 400, 800, 1_600, 3_200, 6_400];
+/// How often a silent server is asked whether it is there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Reason of a server that may have time a moment later.
 const BUSY: &str = "SERVER_BUSY";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +43,10 @@ impl Link {
             .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
             .connect_timeout(CONNECT_TIMEOUT.min(timeout))
             .tcp_nodelay(true)
+            // A network that is gone says nothing.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
             .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
             .context("the user agent is not a header value")?;
         let channel = endpoint
@@ -60,6 +66,11 @@ impl Link {
 
     pub(super) fn backups(&self) -> BackupServiceClient<Channel> {
         BackupServiceClient::new(self.channel.clone())
+    }
+
+    /// Longest wait for one answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     pub(super) fn request<T>(&self, message: T) -> Request<T> {

@@ -1,8 +1,8 @@
 //! A stream that a server follows: fingerprints are made here and sent as they come. If the connection
 //! breaks, the stream is gone on with where the server has it, as long as it is remembered here.
 
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -21,9 +21,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::link::{Link, Patience};
+use super::link::{Link, Patience, reason};
 use super::{Follower, convert};
-use crate::contract::live::LiveRow;
+use crate::contract::live::{LiveKind, LiveRow};
 
 /// Length of the fingerprints that are sent.
 const CHUNK_MS: u32 = 500;
@@ -51,6 +51,18 @@ pub(super) struct RemoteFollower<'a> {
     sent_ms: u32,
     remembered: VecDeque<Chunk>,
     connection: Connection,
+    told: Told,
+}
+
+/// What the user was told already. A server that has lost the stream counts its matches anew, and one that
+/// has not tells again what may have been missed.
+#[derive(Default)]
+struct Told {
+    /// Added to the numbers of matches.
+    offset: u64,
+    started: BTreeSet<u64>,
+    ended: BTreeSet<u64>,
+    lost_s: Option<f64>,
 }
 
 /// A fingerprint that was sent.
@@ -62,8 +74,16 @@ struct Chunk {
 }
 
 struct Connection {
-    requests: mpsc::Sender<v1::MatchStreamRequest>,
+    /// `None` once all was sent.
+    requests: Option<mpsc::Sender<v1::MatchStreamRequest>>,
     answers: Receiver<Answer>,
+}
+
+impl Connection {
+    /// False if the connection is closed.
+    fn send(&self, message: v1::MatchStreamRequest) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.blocking_send(message).is_ok())
+    }
 }
 
 impl<'a> RemoteFollower<'a> {
@@ -78,7 +98,7 @@ impl<'a> RemoteFollower<'a> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let stream_id = format!("earmark-monitor-{}-{}", std::process::id(), now.as_nanos());
-        let (connection, _) = connect(runtime, link, &options, &stream_id, 0)?;
+        let (connection, _, _) = connect(runtime, link, &options, &stream_id, 0)?;
         Ok(Self {
             runtime,
             link,
@@ -91,6 +111,7 @@ impl<'a> RemoteFollower<'a> {
             sent_ms: 0,
             remembered: VecDeque::new(),
             connection,
+            told: Told::default(),
         })
     }
 
@@ -116,7 +137,7 @@ impl<'a> RemoteFollower<'a> {
         while self.remembered.front().is_some_and(|chunk| chunk.to_ms <= oldest_ms) {
             self.remembered.pop_front();
         }
-        if self.connection.requests.blocking_send(chunk.message()).is_err() {
+        if !self.connection.send(chunk.message()) {
             // The connection is closed; its answers say why.
             let status = self.drain(rows)?.unwrap_or_else(|| Status::unavailable("hung up"));
             self.reconnect(&status, rows)?;
@@ -128,7 +149,7 @@ impl<'a> RemoteFollower<'a> {
     fn drain(&mut self, rows: &mut Vec<LiveRow>) -> Result<Option<Status>> {
         loop {
             match self.connection.answers.try_recv() {
-                Ok(Ok(message)) => rows.extend(LiveRow::from_message(message)),
+                Ok(Ok(message)) => rows.extend(self.told.news(message)),
                 Ok(Err(status)) => return Ok(Some(status)),
                 Err(TryRecvError::Empty) => return Ok(None),
                 Err(TryRecvError::Disconnected) => {
@@ -141,7 +162,12 @@ impl<'a> RemoteFollower<'a> {
     /// Goes on with the stream over another connection, if there is a point in it.
     fn reconnect(&mut self, status: &Status, rows: &mut Vec<LiveRow>) -> Result<()> {
         let mut patience = Patience::default();
-        let mut status = status.clone();
+        let mut status = if reason(status).is_some() {
+            status.clone()
+        } else {
+            // Not the server's word: the connection broke.
+            Status::unavailable(status.message())
+        };
         loop {
             if !self.runtime.block_on(patience.lasts(&status)) {
                 return Err(self.link.explain(&status));
@@ -149,7 +175,7 @@ impl<'a> RemoteFollower<'a> {
             let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
             let connected =
                 connect(self.runtime, self.link, &self.options, &self.stream_id, start_ms);
-            let (connection, position_ms) = match connected {
+            let (connection, position_ms, resumed) = match connected {
                 Ok(connected) => connected,
                 Err(error) => {
                     status = error.downcast::<Status>()?;
@@ -157,10 +183,13 @@ impl<'a> RemoteFollower<'a> {
                 }
             };
             self.connection = connection;
+            if !resumed {
+                self.told.offset = self.told.started.last().copied().unwrap_or_default();
+            }
             let missing =
                 self.remembered.iter().filter(|chunk| u64::from(chunk.to_ms) > position_ms);
             for chunk in missing {
-                if self.connection.requests.blocking_send(chunk.message()).is_err() {
+                if !self.connection.send(chunk.message()) {
                     break;
                 }
             }
@@ -184,7 +213,9 @@ impl Follower for RemoteFollower<'_> {
         self.fingerprinter.push(samples, rate_hz)?;
         let first = self.peaks.len();
         let settled_ms = self.fingerprinter.take_settled(&mut self.peaks);
-        self.peaks[first..].iter_mut().for_each(|peak| peak.time_ms += self.from_ms);
+        self.peaks[first..].iter_mut().for_each(|peak| {
+            peak.time_ms = peak.time_ms.saturating_add(self.from_ms);
+        });
         self.settled_ms = self.settled_ms.max(self.from_ms.saturating_add(settled_ms));
         let mut rows = Vec::new();
         self.send_settled(false, &mut rows)?;
@@ -210,15 +241,53 @@ impl Follower for RemoteFollower<'_> {
         let mut rows = Vec::new();
         self.end_fingerprint();
         self.send_settled(true, &mut rows)?;
-        let Self { connection, link, .. } = *self;
-        drop(connection.requests);
-        for answer in connection.answers {
-            match answer {
-                Ok(message) => rows.extend(LiveRow::from_message(message)),
-                Err(status) => return Err(link.explain(&status)),
+        loop {
+            // Nothing more will come: the server ends the stream.
+            self.connection.requests = None;
+            let ended = loop {
+                match self.connection.answers.recv_timeout(self.link.timeout()) {
+                    Ok(Ok(message)) => rows.extend(self.told.news(message)),
+                    Ok(Err(status)) => break Some(status),
+                    Err(RecvTimeoutError::Disconnected) => break None,
+                    Err(RecvTimeoutError::Timeout) => {
+                        break Some(Status::deadline_exceeded("Timeout expired"));
+                    }
+                }
+            };
+            match ended {
+                None => return Ok(rows),
+                Some(status) => self.reconnect(&status, &mut rows)?,
             }
         }
-        Ok(rows)
+    }
+}
+
+impl Told {
+    /// What is new of a message.
+    fn news(&mut self, message: v1::MatchStreamResponse) -> Option<LiveRow> {
+        let mut row = LiveRow::from_message(message)?;
+        if row.event == LiveKind::AudioLost {
+            let is_new = self.lost_s < row.start_s;
+            if !is_new {
+                return None;
+            }
+            self.lost_s = row.start_s;
+            return Some(row);
+        }
+        let Some(id) = &mut row.match_id else { return Some(row) };
+        *id += self.offset;
+        let id = *id;
+        if self.ended.contains(&id) {
+            return None;
+        }
+        let is_first = self.started.insert(id);
+        match row.event {
+            LiveKind::MatchEnded => drop(self.ended.insert(id)),
+            // Its beginning was missed.
+            LiveKind::MatchUpdated if is_first => row.event = LiveKind::MatchStarted,
+            _ => {}
+        }
+        Some(row)
     }
 }
 
@@ -227,14 +296,14 @@ impl RemoteFollower<'_> {
         let fresh = Fingerprinter::new(&self.link.params, Role::Query);
         let ended = std::mem::replace(&mut self.fingerprinter, fresh).finish();
         let from_ms = self.from_ms;
-        let place = |peak: Peak| Peak { time_ms: peak.time_ms + from_ms, ..peak };
+        let place = |peak: Peak| Peak { time_ms: peak.time_ms.saturating_add(from_ms), ..peak };
         self.peaks.extend(ended.peaks.into_iter().map(place));
         let duration_ms = u32::try_from(ended.duration_ms).unwrap_or(u32::MAX);
         self.settled_ms = self.settled_ms.max(from_ms.saturating_add(duration_ms));
     }
 }
 
-/// Opens the stream, and returns the time up to which the server has it. A [`Status`] is in the error
+/// Opens the stream, and returns the time up to which the server has it, and whether it goes on with it. A [`Status`] is in the error
 /// if the server gave one.
 fn connect(
     runtime: &Runtime,
@@ -242,7 +311,7 @@ fn connect(
     options: &v1::StreamOptions,
     stream_id: &str,
     start_ms: u32,
-) -> Result<(Connection, u64)> {
+) -> Result<(Connection, u64, bool)> {
     let header = v1::StreamHeader {
         format: Some(Format::Fingerprint(v1::FingerprintFormat {})),
         options: Some(options.clone()),
@@ -258,7 +327,9 @@ fn connect(
         let first = answers.message().await?;
         Ok::<_, Status>((answers, first))
     };
-    let (mut answers, first) = runtime.block_on(call)?;
+    let called = runtime.block_on(async { tokio::time::timeout(link.timeout(), call).await });
+    let (mut answers, first) =
+        called.unwrap_or_else(|_| Err(Status::unavailable("the server does not answer")))?;
     let Some(Event::Started(started)) = first.and_then(|message| message.event) else {
         bail!("the server began the stream with something else than StreamStarted");
     };
@@ -276,5 +347,6 @@ fn connect(
             }
         }
     });
-    Ok((Connection { requests, answers: receiver }, started.position_ms))
+    let connection = Connection { requests: Some(requests), answers: receiver };
+    Ok((connection, started.position_ms, started.resumed))
 }

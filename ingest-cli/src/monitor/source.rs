@@ -135,6 +135,7 @@ fn call(address: &str) -> Result<(Box<dyn Read + Send>, bool)> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(CONNECT_TIME_MAX))
         .timeout_recv_response(Some(PAUSE_MAX))
+        .timeout_per_read(Some(PAUSE_MAX))
         .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
         .build()
         .into();

@@ -125,7 +125,7 @@ fn what_cannot_be_followed_is_refused_with_a_way_out() {
         (vec!["monitor", "http://127.0.0.1:1/x"], "does not answer"),
         (vec!["monitor", "nothing.mp3"], "nothing.mp3"),
         (vec!["monitor", "--realtime"], "--realtime is for files"),
-        (vec!["monitor", "--max-gap", "13s", "x"], "1 to 12"),
+        (vec!["monitor", "--max-gap", "13s", "x"], "2 to 12"),
     ] {
         let run = world.run(args);
         assert!(run.code == 2 && run.stderr.contains(said), "{run:?}");

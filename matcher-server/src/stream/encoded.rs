@@ -3,7 +3,11 @@
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use earmark_proto::v1;
@@ -12,17 +16,22 @@ use earmark_proto::v1::match_stream_response::Event;
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::listening::Listener;
 use fingerprint_core::matching::live::LiveOptions;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::session::Search;
-use super::{ANSWERS_MAX, BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping};
+use super::session::{PROGRESS_MS, Search, check_end};
+use super::{
+    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping,
+};
 use crate::reason::Reason;
 use crate::status;
 use crate::work::Cancel;
 
+/// Bytes in which a decoder must find the first audio.
+const UNHEARD_BYTES_MAX: usize = 16 << 20;
 /// Pieces that wait for the decoder.
 const PIECES_MAX: usize = 4;
 
@@ -48,11 +57,24 @@ impl Streams {
         let (pieces, waiting) = mpsc::channel(PIECES_MAX);
         let (streams, answers) = (self.clone(), sender.clone());
         let cancel = self.work.streams.cancel();
+        let runtime = Handle::current();
         let job = move || {
             let _permits = (permit, encoded);
-            let decoder = Decoder { streams, answers, cancel };
+            let decoder = Decoder { streams, answers, cancel, runtime };
             let listener = Listener::new(options, &decoder.streams.params, start_ms);
-            decoder.run(listener, start_ms, Pieces { waiting, rest: Bytes::new() });
+            let is_heard = Arc::new(AtomicBool::new(false));
+            let pieces = Pieces {
+                waiting,
+                rest: Bytes::new(),
+                unheard_bytes: 0,
+                is_heard: Arc::clone(&is_heard),
+            };
+            let run = AssertUnwindSafe(|| decoder.run(listener, start_ms, pieces, &is_heard));
+            if std::panic::catch_unwind(run).is_err() {
+                // The hook has logged message and place.
+                let text = "the server failed on this stream; it has been logged";
+                decoder.send(Err(Reason::Internal.status(text)));
+            }
         };
         thread::Builder::new().name("earmark-stream".to_owned()).spawn(job).map_err(|error| {
             tracing::error!(%error, "no thread for a stream");
@@ -87,7 +109,12 @@ impl Streams {
                         break Some(Reason::ArgumentInvalid.status(text));
                     }
                     // The decoder has ended, and has said why.
-                    if pieces.send(audio.data).await.is_err() {
+                    let taken = tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => break Some(stopping()),
+                        () = answers.closed() => break None,
+                        taken = pieces.send(audio.data) => taken,
+                    };
+                    if taken.is_err() {
                         break None;
                     }
                 }
@@ -109,10 +136,11 @@ struct Decoder {
     streams: Streams,
     answers: Sender,
     cancel: Cancel,
+    runtime: Handle,
 }
 
 impl Decoder {
-    fn run(&self, mut listener: Listener, start_ms: u32, pieces: Pieces) {
+    fn run(&self, mut listener: Listener, start_ms: u32, pieces: Pieces, is_heard: &AtomicBool) {
         let position_ms = u64::from(start_ms);
         let started = v1::StreamStarted { resumed: false, position_ms, position: 0 };
         let _ = self.tell(&listener, vec![Event::Started(started)]);
@@ -123,40 +151,63 @@ impl Decoder {
             ffmpeg: None,
             ..DecodeOptions::default()
         };
-        let search = Search { place: &self.streams.place, has_time: true, cancel: &self.cancel };
+        let (place, cancel) = (&self.streams.place, &self.cancel);
+        let search = Search { place, has_time: true, waited: Duration::ZERO, cancel };
         let mut failed = None;
-        let mut waiting_ms = 0.0;
+        let (mut taken_ms, mut searched_ms, mut told_ms) = (0.0, 0.0, 0.0);
         let decoded = decode(Input::Stream(Box::new(pieces)), &options, &mut |samples, rate_hz| {
-            waiting_ms += samples.len() as f64 * 1e3 / f64::from(rate_hz.max(1));
+            is_heard.store(true, Ordering::Relaxed);
+            taken_ms += samples.len() as f64 * 1e3 / f64::from(rate_hz.max(1));
+            if let Err(status) = check_end(start_ms, whole(taken_ms), 0) {
+                failed = Some(status);
+                return ControlFlow::Break(());
+            }
             if let Err(error) = listener.take_samples(samples, rate_hz) {
                 failed = Some(status::from_rate(&error));
                 return ControlFlow::Break(());
             }
-            if waiting_ms < BATCH_MS as f64 {
+            if taken_ms - searched_ms < EAGER_BATCH_MS as f64 {
                 return ControlFlow::Continue(());
             }
-            waiting_ms = 0.0;
+            searched_ms = taken_ms;
             let mut found = Vec::new();
             if let Err(status) = search.run(|around| listener.search(around, &mut found)) {
                 failed = Some(status);
                 return ControlFlow::Break(());
             }
-            self.tell(&listener, found.into_iter().map(message::event).collect())
+            let mut events: Vec<Event> = found.into_iter().map(message::event).collect();
+            if taken_ms - told_ms >= f64::from(PROGRESS_MS) {
+                told_ms = taken_ms;
+                events.push(Event::Progress(v1::StreamProgress {
+                    open_match_count: u32::try_from(listener.open_count()).unwrap_or(u32::MAX),
+                    late_s: 0.0,
+                    behind_s: (f64::from(start_ms) + taken_ms - f64::from(listener.heard_ms()))
+                        / 1e3,
+                    skipped_change_searches: listener.put_off_count(),
+                }));
+            }
+            self.tell(&listener, events)
         });
-        let heard_s = f64::from(listener.heard_ms()) / 1e3;
+        let heard_s = (f64::from(start_ms) + taken_ms) / 1e3;
         let mut found = Vec::new();
         let last = search.run(|around| listener.finish(around, &mut found));
         for event in found.into_iter().map(message::event) {
             let message = v1::MatchStreamResponse { heard_s, event: Some(event) };
-            if self.answers.blocking_send(Ok(message)).is_err() {
+            if !self.send(Ok(message)) {
                 return;
             }
         }
         let ended = decoded.map_err(|error| status::from_decode(error, "the stream")).map(drop);
         let failed = failed.or(ended.and(last).err());
         if let Some(status) = failed {
-            let _ = self.answers.blocking_send(Err(status));
+            self.send(Err(status));
         }
+    }
+
+    /// Sends an answer; false if nobody takes it in time.
+    fn send(&self, answer: Result<v1::MatchStreamResponse, Status>) -> bool {
+        let pause_max = self.streams.config.stream_pause_max;
+        self.runtime.block_on(self.answers.send_timeout(answer, pause_max)).is_ok()
     }
 
     /// Sends events; `Break` if nobody listens any more.
@@ -164,7 +215,7 @@ impl Decoder {
         let heard_s = f64::from(listener.heard_ms()) / 1e3;
         for event in events {
             let message = v1::MatchStreamResponse { heard_s, event: Some(event) };
-            if self.answers.blocking_send(Ok(message)).is_err() {
+            if !self.send(Ok(message)) {
                 return ControlFlow::Break(());
             }
         }
@@ -176,6 +227,19 @@ impl Decoder {
 struct Pieces {
     waiting: mpsc::Receiver<Bytes>,
     rest: Bytes,
+    /// Bytes that were read before any audio came of them.
+    unheard_bytes: usize,
+    is_heard: Arc<AtomicBool>,
+}
+
+fn whole(time_ms: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` from float saturates"
+    )]
+    let whole = time_ms as u64;
+    whole
 }
 
 impl Read for Pieces {
@@ -186,7 +250,13 @@ impl Read for Pieces {
                 None => return Ok(0),
             }
         }
+        // What no built-in decoder knows is kept as a whole, for others to look at.
+        if self.unheard_bytes > UNHEARD_BYTES_MAX && !self.is_heard.load(Ordering::Relaxed) {
+            let text = "no audio of a built-in codec came in the first 16 MiB; send PCM";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         let count = self.rest.len().min(buffer.len());
+        self.unheard_bytes = self.unheard_bytes.saturating_add(count);
         self.rest.copy_to_slice(&mut buffer[..count]);
         Ok(count)
     }

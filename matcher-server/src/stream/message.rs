@@ -37,8 +37,8 @@ pub(crate) fn options(options: Option<v1::StreamOptions>) -> Result<LiveOptions,
         return Err(refused("update_interval_s", update_s.to_string(), "at most 3600"));
     }
     let gap_s = options.max_gap_s;
-    if gap_s > GAP_S_MAX {
-        return Err(refused("max_gap_s", gap_s.to_string(), "at most 12"));
+    if gap_s > GAP_S_MAX || gap_s == 1 {
+        return Err(refused("max_gap_s", gap_s.to_string(), "2 to 12, or 0"));
     }
     let silence_db = options.silence_db.unwrap_or(f64::from(default.silence_db));
     if !(-100.0..=0.0).contains(&silence_db) {
@@ -95,12 +95,13 @@ mod tests {
         assert_eq!(set(|_| {}).unwrap(), LiveOptions::default());
         let chosen = set(|o| (o.update_interval_s, o.max_gap_s) = (3_600, 12)).unwrap();
         assert_eq!((chosen.update_ms, chosen.gap_max_ms), (3_600_000, 12_000));
-        let refused: [(fn(&mut v1::StreamOptions), &str); 7] = [
+        let refused: [(fn(&mut v1::StreamOptions), &str); 8] = [
             (|o| o.max_false_events = Some(0.0), "max_false_events"),
             (|o| o.max_false_events = Some(f64::NAN), "max_false_events"),
             (|o| o.min_confidence = 1.5, "min_confidence"),
             (|o| o.update_interval_s = 3_601, "update_interval_s"),
             (|o| o.max_gap_s = 13, "max_gap_s"),
+            (|o| o.max_gap_s = 1, "max_gap_s"),
             (|o| o.silence_db = Some(1.0), "silence_db"),
             (|o| o.speed_search = 9, "speed_search"),
         ];

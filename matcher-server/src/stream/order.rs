@@ -35,6 +35,8 @@ pub(crate) struct Order<P> {
     waiting: BTreeMap<u64, P>,
     /// How far what waits may reach beyond `next`.
     wait_max: u64,
+    /// Their lengths together.
+    waiting_length: u64,
     /// What came too late, or twice.
     late: u64,
 }
@@ -42,12 +44,18 @@ pub(crate) struct Order<P> {
 impl<P: Piece> Order<P> {
     /// A stream that begins at position 0.
     pub(crate) fn new(wait_max: u64) -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), wait_max, late: 0 }
+        Self { next: 0, waiting: BTreeMap::new(), wait_max, waiting_length: 0, late: 0 }
     }
 
     /// Position behind all that has come out.
     pub(crate) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Position behind what was sent last, as far as is known: where a piece without one begins.
+    pub(crate) fn end(&self) -> u64 {
+        let last = self.waiting.last_key_value();
+        last.map_or(self.next, |(at, piece)| (at + piece.length()).max(self.next))
     }
 
     /// Length of what came too late, or twice.
@@ -63,16 +71,16 @@ impl<P: Piece> Order<P> {
         piece: P,
         out: &mut impl FnMut(Ordered<P>),
     ) {
-        let last = self.waiting.last_key_value();
-        let end = last.map_or(self.next, |(at, piece)| (at + piece.length()).max(self.next));
-        let position = position.unwrap_or(end);
+        let position = position.unwrap_or_else(|| self.end());
         if position <= self.next {
             self.hand_out(position, piece, out);
         } else {
             match self.waiting.get(&position) {
                 Some(known) if known.length() >= piece.length() => self.late += piece.length(),
                 _ => {
+                    self.waiting_length += piece.length();
                     if let Some(known) = self.waiting.insert(position, piece) {
+                        self.waiting_length -= known.length();
                         self.late += known.length();
                     }
                 }
@@ -92,14 +100,15 @@ impl<P: Piece> Order<P> {
     }
 
     fn waits_too_long(&self) -> bool {
-        self.waiting.last_key_value().is_some_and(|(at, piece)| {
-            at + piece.length() - self.next > self.wait_max || self.waiting.len() > WAITING_MAX
-        })
+        self.end() - self.next > self.wait_max
+            || self.waiting_length > self.wait_max
+            || self.waiting.len() > WAITING_MAX
     }
 
     /// Takes what is missing before the first piece that waits for lost.
     fn give_up(&mut self, out: &mut impl FnMut(Ordered<P>)) {
         let Some((position, piece)) = self.waiting.pop_first() else { return };
+        self.waiting_length -= piece.length();
         if position > self.next {
             out(Ordered::Lost { from: self.next, to: position });
             self.next = position;
@@ -113,6 +122,7 @@ impl<P: Piece> Order<P> {
             && *first.key() <= self.next
         {
             let (position, piece) = first.remove_entry();
+            self.waiting_length -= piece.length();
             self.hand_out(position, piece, out);
         }
     }

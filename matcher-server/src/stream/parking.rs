@@ -106,6 +106,14 @@ impl Parking {
         Some((claim, parked))
     }
 
+    /// Forgets the stream that has waited longest; false if none waits.
+    pub(crate) fn evict(&self) -> bool {
+        let mut lot = self.lock();
+        let waiting = lot.slots.iter().filter(|(_, slot)| slot.parked.is_some());
+        let oldest = waiting.min_by_key(|(_, slot)| slot.number).map(|(name, _)| name.clone());
+        oldest.is_some_and(|name| lot.slots.remove(&name).is_some())
+    }
+
     /// Forgets all streams that wait.
     pub(crate) fn clear(&self) {
         self.lock().slots.retain(|_, slot| slot.parked.is_none());

@@ -3,13 +3,18 @@
 use bytes::{Buf, Bytes};
 use earmark_proto::v1;
 use earmark_proto::v1::pcm_format::Encoding;
-use fingerprint_core::params::{RATE_MAX_HZ, RATE_MIN_HZ};
+use fingerprint_core::params::{RATE_MAX_HZ, RATE_MIN_HZ, SAMPLE_RATE_HZ};
 use tonic::Status;
 
 use super::order::Piece;
 
 use crate::reason::Reason;
 
+/// Longest packet, in seconds.
+const PACKET_S_MAX: usize = 10;
+/// Resampling takes blocks of the rate over what it has in common with the analysis rate: 441 at 44.1
+/// kHz, 3 at 48. Rates without much in common would take tens of MB for each stream.
+const RATIO_MAX: u32 = 8_192;
 /// Most channels of a stream.
 const CHANNELS_MAX: u32 = 8;
 
@@ -29,6 +34,12 @@ impl Format {
         if !(RATE_MIN_HZ..=RATE_MAX_HZ).contains(&rate_hz) {
             let text = format!(
                 "header.pcm.sample_rate_hz is {rate_hz}, it must be {RATE_MIN_HZ} to {RATE_MAX_HZ}"
+            );
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
+        if rate_hz / gcd(rate_hz, SAMPLE_RATE_HZ) > RATIO_MAX {
+            let text = format!(
+                "header.pcm.sample_rate_hz is {rate_hz}, which has too little in common with {SAMPLE_RATE_HZ} Hz; resample to a usual rate"
             );
             return Err(Reason::ArgumentInvalid.status(text));
         }
@@ -69,6 +80,13 @@ impl Format {
             );
             return Err(Reason::ArgumentInvalid.status(text));
         }
+        if data.len() / frame_bytes > PACKET_S_MAX * self.rate_hz as usize {
+            let text = format!(
+                "audio.data lasts {} s, at most {PACKET_S_MAX} s are taken in a packet; send shorter ones",
+                data.len() / frame_bytes / self.rate_hz as usize
+            );
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
         Ok(Packet { data, frame_bytes })
     }
 
@@ -99,6 +117,11 @@ impl Format {
             })),
         }
     }
+}
+
+/// Greatest common divisor.
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Whole frames.
@@ -167,6 +190,7 @@ mod tests {
         for (rate, channels, encoding, named) in [
             (999, 1, 1, "sample_rate_hz"),
             (800_000, 1, 1, "sample_rate_hz"),
+            (767_999, 1, 1, "sample_rate_hz"),
             (16_000, 9, 1, "channel_count"),
             (16_000, 1, 77, "encoding"),
         ] {

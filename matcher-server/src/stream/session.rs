@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use earmark_proto::v1;
 use earmark_proto::v1::match_stream_response::Event;
@@ -30,7 +31,7 @@ const FINGERPRINT_S_MAX: f64 = 60.0;
 /// Times of a stream end here: they have 32 bits.
 const END_MS: u64 = u32::MAX as u64;
 /// Time between two words of how the stream does.
-const PROGRESS_MS: u32 = 10_000;
+pub(super) const PROGRESS_MS: u32 = 10_000;
 /// What ended within this time is told again when a stream is resumed …
 const RETOLD_MS: u32 = 60_000;
 /// … but not more of it.
@@ -50,6 +51,8 @@ pub(crate) struct Search<'a> {
     pub(crate) place: &'a Place,
     /// Whether the server has time for more than the necessary.
     pub(crate) has_time: bool,
+    /// How long ago the first packet came.
+    pub(crate) waited: Duration,
     pub(crate) cancel: &'a Cancel,
 }
 
@@ -195,7 +198,7 @@ impl Session {
         let heard_ms = self.listener.heard_ms();
         if heard_ms.saturating_sub(self.progress_ms) >= PROGRESS_MS {
             self.progress_ms = heard_ms;
-            events.push(Event::Progress(self.progress()));
+            events.push(Event::Progress(self.progress(search.waited)));
         }
         Ok(self.told(events))
     }
@@ -238,11 +241,7 @@ impl Session {
             Source::Pcm(format, order) => {
                 let packet = format.packet(data)?;
                 let ms = |samples: u64| samples.saturating_mul(1_000) / u64::from(format.rate_hz);
-                check_end(
-                    self.start_ms,
-                    ms(position.unwrap_or(order.next())),
-                    ms(packet.length()),
-                )?;
+                check_end(self.start_ms, ms(position.unwrap_or(order.end())), ms(packet.length()))?;
                 let (mut at, mut out) = (order.next(), Vec::new());
                 order.push(position, packet, &mut |next| out.push(next));
                 self.hear(out, &mut at, search, events)
@@ -261,7 +260,7 @@ impl Session {
                         })
                     })
                     .transpose()?;
-                check_end(self.start_ms, position.unwrap_or(order.next()), chunk.length_ms)?;
+                check_end(self.start_ms, position.unwrap_or(order.end()), chunk.length_ms)?;
                 let (mut at, mut out) = (order.next(), Vec::new());
                 order.push(position, chunk, &mut |next| out.push(next));
                 self.note(out, &mut at, search, events)
@@ -366,7 +365,7 @@ impl Session {
         u32::try_from(u64::from(self.start_ms) + behind_ms).unwrap_or(u32::MAX)
     }
 
-    fn progress(&self) -> v1::StreamProgress {
+    fn progress(&self, waited: Duration) -> v1::StreamProgress {
         let late_ms = match &self.source {
             Source::Pcm(format, order) => order.late() * 1_000 / u64::from(format.rate_hz),
             Source::Fingerprints(order) => order.late(),
@@ -375,7 +374,7 @@ impl Session {
         v1::StreamProgress {
             open_match_count: u32::try_from(self.listener.open_count()).unwrap_or(u32::MAX),
             late_s: late_ms as f64 / 1e3,
-            behind_s: f64::from(behind_ms) / 1e3,
+            behind_s: f64::from(behind_ms) / 1e3 + waited.as_secs_f64(),
             skipped_change_searches: self.listener.put_off_count(),
         }
     }
@@ -402,7 +401,7 @@ impl Session {
 }
 
 /// Refuses audio that would end behind what 32 bits can tell.
-fn check_end(start_ms: u32, position_ms: u64, length_ms: u64) -> Result<(), Status> {
+pub(super) fn check_end(start_ms: u32, position_ms: u64, length_ms: u64) -> Result<(), Status> {
     let end_ms = u64::from(start_ms).saturating_add(position_ms).saturating_add(length_ms);
     if end_ms >= END_MS {
         return Err(Reason::ArgumentInvalid.status(

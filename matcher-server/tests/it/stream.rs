@@ -327,3 +327,53 @@ async fn a_server_that_stops_hands_its_streams_back() {
     drop((call, encoded, matcher));
     assert_eq!(server.ended().await, matcher_server::Ending::Finished);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_client_sends_holds_the_server_up() {
+    let (_server, mut matcher) = server("workers = 1\nstreams_max = 1").await;
+    // The end of time.
+    let last = StreamHeader { start_ms: u64::from(u32::MAX), ..header(pcm(RATE_HZ), "") };
+    let mut call = Call::open(&mut matcher, last).await.unwrap();
+    call.started().await;
+    call.rest().await.unwrap();
+    let late = StreamHeader { start_ms: u64::from(u32::MAX) - 5_000, ..header(pcm(RATE_HZ), "") };
+    let mut call = open_soon(&mut matcher, late).await;
+    call.started().await;
+    for (_, packet) in packets(&tune(1, 6), 0) {
+        call.send(packet, None).await;
+    }
+    let status = call.rest().await.unwrap_err();
+    assert!(status.message().contains("49 days"), "{status}");
+    // Packets without anything in them, and then a jump of a month.
+    let mut call = open_soon(&mut matcher, header(pcm(RATE_HZ), "")).await;
+    call.started().await;
+    for _ in 0..3_000 {
+        call.send(Vec::new(), None).await;
+    }
+    let month = 30 * 86_400 * RATE_HZ as usize;
+    for (position, packet) in packets(&tune(1, 6), month) {
+        call.send(packet, Some(position)).await;
+    }
+    let events = call.rest().await.unwrap();
+    assert!(matches!(events.first(), Some(Event::AudioLost(_))), "{events:?}");
+    let (_, times) = only(&events);
+    assert!(is_about(times, [month as f64 / f64::from(RATE_HZ), times[1], 0.0]), "{times:?}");
+    // A name that was left gives its place up.
+    let left = open_soon(&mut matcher, header(pcm(RATE_HZ), "left")).await;
+    drop(left);
+    let mut call = open_soon(&mut matcher, header(pcm(RATE_HZ), "")).await;
+    call.started().await;
+}
+
+/// Opens a stream as soon as the one before has freed its place.
+async fn open_soon(matcher: &mut MatchServiceClient<Channel>, header: StreamHeader) -> Call {
+    let opened = async {
+        loop {
+            match Call::open(matcher, header.clone()).await {
+                Ok(call) => return call,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, opened).await.unwrap()
+}

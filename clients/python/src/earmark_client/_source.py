@@ -21,6 +21,8 @@ _KEPT_S = 60
 _KEPT_BYTES = 64 * 1024 * 1024
 _AHEAD_BYTES_ENCODED = 1024 * 1024
 _PIECE_BYTES = 256 * 1024
+# The server takes no more than 10 s of samples at a time.
+_PIECE_S = 5
 
 _SAMPLE_BYTES = {"s16": 2, "s24": 3, "s32": 4, "f32": 4}
 
@@ -66,7 +68,8 @@ class Cutter:
         data = self._rest + data
         whole_bytes = len(data) - len(data) % self._frame_bytes
         self._rest = data[whole_bytes:]
-        step = max(_PIECE_BYTES // self._frame_bytes, 1) * self._frame_bytes
+        frames = min(max(_PIECE_BYTES // self._frame_bytes, 1), _PIECE_S * self.units_per_s)
+        step = frames * self._frame_bytes
         for start in range(0, whole_bytes, step):
             part = data[start : min(start + step, whole_bytes)]
             yield self._placed(len(part) // self._frame_bytes, part)

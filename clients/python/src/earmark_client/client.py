@@ -187,7 +187,7 @@ class Client:
             min_confidence: Least confidence of a match, 0 to 1; None means 0.
             speed_search: As of `match_bytes`.
             update_interval_s: Seconds between two updates of a match, 1 to 3600; None means 10.
-            max_gap_s: A track that is not heard for so many seconds has ended, 1 to 12; None means
+            max_gap_s: A track that is not heard for so many seconds has ended, 2 to 12; None means
                 6.
             silence_db: What is below counts as silence, in dB, -100 to 0; None means -70.
             reconnect_s: Seconds after which a broken connection is given up; 0 never reconnects.

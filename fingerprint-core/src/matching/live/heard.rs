@@ -90,7 +90,13 @@ impl Heard {
     }
 
     /// Those to be verified now, as candidates.
-    pub(super) fn due(&mut self, step: u32, now_ms: u32, all: bool) -> Vec<Candidate> {
+    pub(super) fn due(
+        &mut self,
+        step: u32,
+        now_ms: u32,
+        all: bool,
+        gap_max_ms: u32,
+    ) -> Vec<Candidate> {
         let now_ms = f64::from(now_ms);
         let mut due = Vec::new();
         for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.has_ended) {
@@ -101,7 +107,9 @@ impl Heard {
             } else {
                 step.wrapping_sub(tracked.verified_step) >= 2
             };
-            if all || is_due {
+            // Nothing is ended that was not looked at just before.
+            let would_end = now_ms - alignment.end_ms() > f64::from(gap_max_ms);
+            if all || is_due || would_end {
                 tracked.verified_step = step;
                 let mapping = alignment.latest;
                 due.push(Candidate { mapping, ..tracked.found.candidate.clone() });

@@ -8,6 +8,10 @@ from earmark_client._generated.earmark.v1 import stream_pb2 as earmark_dot_v1_do
 
 class MatchServiceStub(object):
     """Recognises audio.
+
+    All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
+    (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
+    google.rpc.RetryInfo, no others do.
     """
 
     def __init__(self, channel):
@@ -35,6 +39,10 @@ class MatchServiceStub(object):
 
 class MatchServiceServicer(object):
     """Recognises audio.
+
+    All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
+    (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
+    google.rpc.RetryInfo, no others do.
     """
 
     def Match(self, request, context):
@@ -68,7 +76,7 @@ class MatchServiceServicer(object):
 
         Errors: INVALID_ARGUMENT if the header is missing, repeated or out of range, or the audio cannot be
         decoded; FAILED_PRECONDITION if a fingerprint was made with other parameters; RESOURCE_EXHAUSTED if
-        too many streams are open, or this one is longer than a server allows; DEADLINE_EXCEEDED if no
+        too many streams are open; DEADLINE_EXCEEDED if no
         audio comes for too long; ABORTED if another call took the stream over, see StreamHeader.stream_id;
         UNAVAILABLE if the server stops: connect again, elsewhere or later, and go on where it stopped.
         """
@@ -103,6 +111,10 @@ def add_MatchServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MatchService(object):
     """Recognises audio.
+
+    All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
+    (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
+    google.rpc.RetryInfo, no others do.
     """
 
     @staticmethod

@@ -13,44 +13,43 @@ _sym_db = _symbol_database.Default()
 
 
 from earmark_client._generated.earmark.v1 import match_pb2 as earmark_dot_v1_dot_match__pb2
-from earmark_client._generated.earmark.v1 import track_pb2 as earmark_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65\x61rmark/v1/stream.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/match.proto\x1a\x16\x65\x61rmark/v1/track.proto\"r\n\x12MatchStreamRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.earmark.v1.StreamHeaderH\x00\x12(\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x17.earmark.v1.StreamAudioH\x00\x42\x06\n\x04part\"\xf3\x01\n\x0cStreamHeader\x12$\n\x03pcm\x18\x01 \x01(\x0b\x32\x15.earmark.v1.PcmFormatH\x00\x12,\n\x07\x65ncoded\x18\x02 \x01(\x0b\x32\x19.earmark.v1.EncodedFormatH\x00\x12\x34\n\x0b\x66ingerprint\x18\x03 \x01(\x0b\x32\x1d.earmark.v1.FingerprintFormatH\x00\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.earmark.v1.StreamOptions\x12\x11\n\tstream_id\x18\x05 \x01(\t\x12\x10\n\x08start_ms\x18\x06 \x01(\x04\x42\x08\n\x06\x66ormat\"\xda\x01\n\tPcmFormat\x12\x16\n\x0esample_rate_hz\x18\x01 \x01(\r\x12\x15\n\rchannel_count\x18\x02 \x01(\r\x12\x30\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x1e.earmark.v1.PcmFormat.Encoding\"l\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_S16\x10\x01\x12\x10\n\x0c\x45NCODING_S24\x10\x02\x12\x10\n\x0c\x45NCODING_S32\x10\x03\x12\x10\n\x0c\x45NCODING_F32\x10\x04\"\x0f\n\rEncodedFormat\"\x13\n\x11\x46ingerprintFormat\"\xe0\x01\n\rStreamOptions\x12\x1d\n\x10max_false_events\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x01\x12-\n\x0cspeed_search\x18\x03 \x01(\x0e\x32\x17.earmark.v1.SpeedSearch\x12\x19\n\x11update_interval_s\x18\x04 \x01(\r\x12\x11\n\tmax_gap_s\x18\x05 \x01(\r\x12\x17\n\nsilence_db\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_max_false_eventsB\r\n\x0b_silence_db\"?\n\x0bStreamAudio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x15\n\x08position\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_position\"\xf6\x02\n\x13MatchStreamResponse\x12\x0f\n\x07heard_s\x18\x01 \x01(\x01\x12,\n\x07started\x18\x02 \x01(\x0b\x32\x19.earmark.v1.StreamStartedH\x00\x12\x30\n\rmatch_started\x18\x03 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12\x30\n\rmatch_updated\x18\x04 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12.\n\x0bmatch_ended\x18\x05 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12&\n\x07stretch\x18\x06 \x01(\x0b\x32\x13.earmark.v1.StretchH\x00\x12+\n\naudio_lost\x18\x07 \x01(\x0b\x32\x15.earmark.v1.AudioLostH\x00\x12.\n\x08progress\x18\x08 \x01(\x0b\x32\x1a.earmark.v1.StreamProgressH\x00\x42\x07\n\x05\x65vent\"G\n\rStreamStarted\x12\x0f\n\x07resumed\x18\x01 \x01(\x08\x12\x13\n\x0bposition_ms\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\x04\"A\n\x0bStreamMatch\x12\x10\n\x08match_id\x18\x01 \x01(\x04\x12 \n\x05match\x18\x02 \x01(\x0b\x32\x11.earmark.v1.Match\"\xa1\x01\n\x07Stretch\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.earmark.v1.Stretch.Kind\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x12\n\x05\x65nd_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SILENT\x10\x01\x12\x10\n\x0cKIND_UNKNOWN\x10\x02\x42\x08\n\x06_end_s\"+\n\tAudioLost\x12\x0f\n\x07start_s\x18\x01 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x02 \x01(\x01\"m\n\x0eStreamProgress\x12\x18\n\x10open_match_count\x18\x01 \x01(\r\x12\x0e\n\x06late_s\x18\x02 \x01(\x01\x12\x10\n\x08\x62\x65hind_s\x18\x03 \x01(\x01\x12\x1f\n\x17skipped_change_searches\x18\x04 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65\x61rmark/v1/stream.proto\x12\nearmark.v1\x1a\x16\x65\x61rmark/v1/match.proto\"r\n\x12MatchStreamRequest\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.earmark.v1.StreamHeaderH\x00\x12(\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x17.earmark.v1.StreamAudioH\x00\x42\x06\n\x04part\"\xf3\x01\n\x0cStreamHeader\x12$\n\x03pcm\x18\x01 \x01(\x0b\x32\x15.earmark.v1.PcmFormatH\x00\x12,\n\x07\x65ncoded\x18\x02 \x01(\x0b\x32\x19.earmark.v1.EncodedFormatH\x00\x12\x34\n\x0b\x66ingerprint\x18\x03 \x01(\x0b\x32\x1d.earmark.v1.FingerprintFormatH\x00\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.earmark.v1.StreamOptions\x12\x11\n\tstream_id\x18\x05 \x01(\t\x12\x10\n\x08start_ms\x18\x06 \x01(\x04\x42\x08\n\x06\x66ormat\"\xda\x01\n\tPcmFormat\x12\x16\n\x0esample_rate_hz\x18\x01 \x01(\r\x12\x15\n\rchannel_count\x18\x02 \x01(\r\x12\x30\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x1e.earmark.v1.PcmFormat.Encoding\"l\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_S16\x10\x01\x12\x10\n\x0c\x45NCODING_S24\x10\x02\x12\x10\n\x0c\x45NCODING_S32\x10\x03\x12\x10\n\x0c\x45NCODING_F32\x10\x04\"\x0f\n\rEncodedFormat\"\x13\n\x11\x46ingerprintFormat\"\xe0\x01\n\rStreamOptions\x12\x1d\n\x10max_false_events\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0emin_confidence\x18\x02 \x01(\x01\x12-\n\x0cspeed_search\x18\x03 \x01(\x0e\x32\x17.earmark.v1.SpeedSearch\x12\x19\n\x11update_interval_s\x18\x04 \x01(\r\x12\x11\n\tmax_gap_s\x18\x05 \x01(\r\x12\x17\n\nsilence_db\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_max_false_eventsB\r\n\x0b_silence_db\"?\n\x0bStreamAudio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x15\n\x08position\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_position\"\xf6\x02\n\x13MatchStreamResponse\x12\x0f\n\x07heard_s\x18\x01 \x01(\x01\x12,\n\x07started\x18\x02 \x01(\x0b\x32\x19.earmark.v1.StreamStartedH\x00\x12\x30\n\rmatch_started\x18\x03 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12\x30\n\rmatch_updated\x18\x04 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12.\n\x0bmatch_ended\x18\x05 \x01(\x0b\x32\x17.earmark.v1.StreamMatchH\x00\x12&\n\x07stretch\x18\x06 \x01(\x0b\x32\x13.earmark.v1.StretchH\x00\x12+\n\naudio_lost\x18\x07 \x01(\x0b\x32\x15.earmark.v1.AudioLostH\x00\x12.\n\x08progress\x18\x08 \x01(\x0b\x32\x1a.earmark.v1.StreamProgressH\x00\x42\x07\n\x05\x65vent\"G\n\rStreamStarted\x12\x0f\n\x07resumed\x18\x01 \x01(\x08\x12\x13\n\x0bposition_ms\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\x04\"A\n\x0bStreamMatch\x12\x10\n\x08match_id\x18\x01 \x01(\x04\x12 \n\x05match\x18\x02 \x01(\x0b\x32\x11.earmark.v1.Match\"\xa1\x01\n\x07Stretch\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.earmark.v1.Stretch.Kind\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x12\n\x05\x65nd_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SILENT\x10\x01\x12\x10\n\x0cKIND_UNKNOWN\x10\x02\x42\x08\n\x06_end_s\"+\n\tAudioLost\x12\x0f\n\x07start_s\x18\x01 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x02 \x01(\x01\"m\n\x0eStreamProgress\x12\x18\n\x10open_match_count\x18\x01 \x01(\r\x12\x0e\n\x06late_s\x18\x02 \x01(\x01\x12\x10\n\x08\x62\x65hind_s\x18\x03 \x01(\x01\x12\x1f\n\x17skipped_change_searches\x18\x04 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'earmark.v1.stream_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_MATCHSTREAMREQUEST']._serialized_start=87
-  _globals['_MATCHSTREAMREQUEST']._serialized_end=201
-  _globals['_STREAMHEADER']._serialized_start=204
-  _globals['_STREAMHEADER']._serialized_end=447
-  _globals['_PCMFORMAT']._serialized_start=450
-  _globals['_PCMFORMAT']._serialized_end=668
-  _globals['_PCMFORMAT_ENCODING']._serialized_start=560
-  _globals['_PCMFORMAT_ENCODING']._serialized_end=668
-  _globals['_ENCODEDFORMAT']._serialized_start=670
-  _globals['_ENCODEDFORMAT']._serialized_end=685
-  _globals['_FINGERPRINTFORMAT']._serialized_start=687
-  _globals['_FINGERPRINTFORMAT']._serialized_end=706
-  _globals['_STREAMOPTIONS']._serialized_start=709
-  _globals['_STREAMOPTIONS']._serialized_end=933
-  _globals['_STREAMAUDIO']._serialized_start=935
-  _globals['_STREAMAUDIO']._serialized_end=998
-  _globals['_MATCHSTREAMRESPONSE']._serialized_start=1001
-  _globals['_MATCHSTREAMRESPONSE']._serialized_end=1375
-  _globals['_STREAMSTARTED']._serialized_start=1377
-  _globals['_STREAMSTARTED']._serialized_end=1448
-  _globals['_STREAMMATCH']._serialized_start=1450
-  _globals['_STREAMMATCH']._serialized_end=1515
-  _globals['_STRETCH']._serialized_start=1518
-  _globals['_STRETCH']._serialized_end=1679
-  _globals['_STRETCH_KIND']._serialized_start=1606
-  _globals['_STRETCH_KIND']._serialized_end=1669
-  _globals['_AUDIOLOST']._serialized_start=1681
-  _globals['_AUDIOLOST']._serialized_end=1724
-  _globals['_STREAMPROGRESS']._serialized_start=1726
-  _globals['_STREAMPROGRESS']._serialized_end=1835
+  _globals['_MATCHSTREAMREQUEST']._serialized_start=63
+  _globals['_MATCHSTREAMREQUEST']._serialized_end=177
+  _globals['_STREAMHEADER']._serialized_start=180
+  _globals['_STREAMHEADER']._serialized_end=423
+  _globals['_PCMFORMAT']._serialized_start=426
+  _globals['_PCMFORMAT']._serialized_end=644
+  _globals['_PCMFORMAT_ENCODING']._serialized_start=536
+  _globals['_PCMFORMAT_ENCODING']._serialized_end=644
+  _globals['_ENCODEDFORMAT']._serialized_start=646
+  _globals['_ENCODEDFORMAT']._serialized_end=661
+  _globals['_FINGERPRINTFORMAT']._serialized_start=663
+  _globals['_FINGERPRINTFORMAT']._serialized_end=682
+  _globals['_STREAMOPTIONS']._serialized_start=685
+  _globals['_STREAMOPTIONS']._serialized_end=909
+  _globals['_STREAMAUDIO']._serialized_start=911
+  _globals['_STREAMAUDIO']._serialized_end=974
+  _globals['_MATCHSTREAMRESPONSE']._serialized_start=977
+  _globals['_MATCHSTREAMRESPONSE']._serialized_end=1351
+  _globals['_STREAMSTARTED']._serialized_start=1353
+  _globals['_STREAMSTARTED']._serialized_end=1424
+  _globals['_STREAMMATCH']._serialized_start=1426
+  _globals['_STREAMMATCH']._serialized_end=1491
+  _globals['_STRETCH']._serialized_start=1494
+  _globals['_STRETCH']._serialized_end=1655
+  _globals['_STRETCH_KIND']._serialized_start=1582
+  _globals['_STRETCH_KIND']._serialized_end=1645
+  _globals['_AUDIOLOST']._serialized_start=1657
+  _globals['_AUDIOLOST']._serialized_end=1700
+  _globals['_STREAMPROGRESS']._serialized_start=1702
+  _globals['_STREAMPROGRESS']._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

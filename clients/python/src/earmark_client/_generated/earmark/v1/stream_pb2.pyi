@@ -1,5 +1,4 @@
 from earmark_client._generated.earmark.v1 import match_pb2 as _match_pb2
-from earmark_client._generated.earmark.v1 import track_pb2 as _track_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
