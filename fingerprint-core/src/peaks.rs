@@ -266,9 +266,14 @@ impl PeakPicker {
     /// the first frame that is not ranked yet.
     #[must_use]
     pub fn settled_ms(&self) -> u32 {
-        const CENTRE_MS: u32 = (FRAME_LEN / 2 / TIME_STEP_LEN) as u32;
         let frame_ms = u32::try_from(self.ranked_count).unwrap_or(u32::MAX).saturating_mul(HOP_MS);
-        frame_ms.saturating_add(CENTRE_MS - HOP_MS / 2)
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the centre of frame 0 is at 128 ms"
+        )]
+        let centre_ms = FRAME_CENTRE_MS as u32;
+        frame_ms.saturating_add(centre_ms - HOP_MS / 2)
     }
 
     /// Settles what is left and appends it to `peaks`.

@@ -35,7 +35,6 @@ pub(crate) fn run(args: &MonitorArgs) -> Result<u8> {
     let target = args.target.resolve()?;
     let catalog = catalog::open(&target, args.reading.access(), "monitor")?;
     let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-    #[expect(clippy::needless_update, reason = "options may be added")]
     let options = LiveOptions {
         false_events_max: args.max_false_events,
         confidence_min: args.min_confidence,

@@ -314,7 +314,7 @@ fn connect(
 ) -> Result<(Connection, u64, bool)> {
     let header = v1::StreamHeader {
         format: Some(Format::Fingerprint(v1::FingerprintFormat {})),
-        options: Some(options.clone()),
+        options: Some(*options),
         stream_id: stream_id.to_owned(),
         start_ms: start_ms.into(),
     };

@@ -70,7 +70,9 @@ fn bare_samples_come_through_a_pipe() {
     let (mut bytes, mut pcm) = (Vec::new(), String::new());
     decode(Input::Path(&testdata(CLIP)), &DecodeOptions::default(), &mut |samples, rate_hz| {
         pcm = format!("{rate_hz}:1");
-        bytes.extend(samples.iter().flat_map(|x| ((x * 32_767.0) as i16).to_le_bytes()));
+        #[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
+        let sample = |x: &f32| ((x * 32_767.0) as i16).to_le_bytes();
+        bytes.extend(samples.iter().flat_map(sample));
         ControlFlow::Continue(())
     })
     .unwrap();

@@ -95,7 +95,8 @@ mod tests {
         assert_eq!(set(|_| {}).unwrap(), LiveOptions::default());
         let chosen = set(|o| (o.update_interval_s, o.max_gap_s) = (3_600, 12)).unwrap();
         assert_eq!((chosen.update_ms, chosen.gap_max_ms), (3_600_000, 12_000));
-        let refused: [(fn(&mut v1::StreamOptions), &str); 8] = [
+        type Change = fn(&mut v1::StreamOptions);
+        let refused: [(Change, &str); 8] = [
             (|o| o.max_false_events = Some(0.0), "max_false_events"),
             (|o| o.max_false_events = Some(f64::NAN), "max_false_events"),
             (|o| o.min_confidence = 1.5, "min_confidence"),

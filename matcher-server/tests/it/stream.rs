@@ -44,6 +44,7 @@ fn header(format: Format, stream_id: &str) -> StreamHeader {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
 fn bytes_of(samples: &[f32]) -> Vec<u8> {
     samples.iter().flat_map(|sample| ((sample * 20_000.0) as i16).to_le_bytes()).collect()
 }

@@ -262,9 +262,8 @@ impl Cells {
     #[inline]
     fn add(&mut self, hit: &Hit) {
         let place = self.place(hit.bin / CELL_BINS);
-        let weight = hit.weight >> (WEIGHT_BITS - CELL_BITS);
-        #[expect(clippy::cast_possible_truncation, reason = "a vote weighs less than 3")]
-        let weight = weight as u8;
+        // A vote weighs less than 3.
+        let weight = u8::try_from(hit.weight >> (WEIGHT_BITS - CELL_BITS)).unwrap_or(u8::MAX);
         self.weights[place] = self.weights[place].saturating_add(weight);
     }
 
