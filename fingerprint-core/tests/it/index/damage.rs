@@ -7,8 +7,10 @@
 //! `EARMARK_TORTURE=1` (`make torture`) damages each file in many more places. The places are drawn from
 //! a seed, which is printed when the test fails: `EARMARK_TEST_SEED=N` draws them again.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{fs, io};
 
 use fingerprint_core::hash::CELL_COUNT;
 use tempfile::TempDir;
@@ -56,30 +58,63 @@ fn killed_index() -> (TempDir, Told) {
     index.remove(&TrackId::new("t1").unwrap()).unwrap().unwrap();
     index.remove(&TrackId::new("t69").unwrap()).unwrap().unwrap();
     let told = everything(&index);
-    let copy = copy_of(folder.path());
+    let copy = copy_of_a_moment(folder.path());
     fs::create_dir_all(copy.path().join("incoming")).unwrap();
     fs::write(copy.path().join("incoming/9-0.sst"), "half a file").unwrap();
     (copy, told)
 }
 
+/// A copy of an open index as it is at one moment: its threads may delete files that a flush made needless
+/// while it is copied, so that copies are made until nothing has changed meanwhile.
+fn copy_of_a_moment(folder: &Path) -> TempDir {
+    for _ in 0..100 {
+        let before = listing(folder);
+        let copy = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let copied = copy_into(folder, copy.path());
+        if copied.is_ok()
+            && before.is_ok_and(|before| listing(folder).is_ok_and(|after| before == after))
+        {
+            return copy;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("the files of {folder:?} do not come to rest");
+}
+
+/// Every file below a folder, with its length and when it was last written.
+fn listing(folder: &Path) -> io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            files.extend(listing(&entry.path())?);
+        } else {
+            files.insert(entry.path(), (metadata.len(), metadata.modified()?));
+        }
+    }
+    Ok(files)
+}
+
 /// A copy in memory where there is such a folder: hundreds are opened, and none must survive a crash.
 fn copy_of(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    copy_into(folder, copy.path());
+    copy_into(folder, copy.path()).unwrap();
     copy
 }
 
-fn copy_into(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&to).unwrap();
-            copy_into(&from, &to);
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            copy_into(&from, &to)?;
         } else {
-            fs::copy(from, to).unwrap();
+            fs::copy(from, to)?;
         }
     }
+    Ok(())
 }
 
 /// What happens to a file.
@@ -161,7 +196,7 @@ fn a_torn_change_at_the_end_of_the_log_is_no_damage() {
     let params = Params::default();
     let index = RocksIndex::create_or_open(folder.path(), &params).unwrap();
     index.add(&[track(1, 1, 0)]).unwrap();
-    let before = copy_of(folder.path());
+    let before = copy_of_a_moment(folder.path());
     let expected = everything(&index).unwrap();
     index.add(&[track(2, 2, 0)]).unwrap();
     let log = log_of(folder.path());
