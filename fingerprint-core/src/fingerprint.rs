@@ -6,8 +6,12 @@
 //! `docs/format.md` specifies the encoding: about 460 bytes for a second of a query, 220 for one of
 //! a track.
 
+mod stream;
+
 use std::fmt;
 use std::ops::ControlFlow;
+
+pub use stream::StreamFingerprinter;
 
 use crate::constellation;
 use crate::decode::{DecodeError, DecodeOptions, DecodeSummary, Input, decode};

@@ -8,8 +8,9 @@
 //!   ─ index ─▶ postings ─ matching ─▶ votes ─▶ candidates ─▶ matches
 //! ```
 //!
-//! [`fingerprint`] is the one module that calls several stages in a row: audio in, constellation
-//! out, in batch or as a stream. [`index`] stores fingerprints, [`matching`] searches them.
+//! [`fingerprint`] calls several stages in a row: audio in, constellation out, in batch or as a stream;
+//! [`listening`] does so for streams that are searched as they come. No other module does. [`index`]
+//! stores fingerprints, [`matching`] searches them.
 
 #![cfg_attr(
     test,

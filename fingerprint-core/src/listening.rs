@@ -4,11 +4,11 @@
 //! [`crate::fingerprint`] the one module that calls several stages in a row; whoever makes fingerprints
 //! elsewhere hands peaks to it instead of samples.
 
-use crate::fingerprint::Fingerprinter;
+use crate::fingerprint::StreamFingerprinter;
 use crate::index::Index;
 use crate::matching::MatchError;
 use crate::matching::live::{LiveEvent, LiveMatch, LiveMatcher, LiveOptions, Surroundings};
-use crate::params::{Params, Role};
+use crate::params::Params;
 use crate::peaks::Peak;
 use crate::resample::RateError;
 
@@ -37,14 +37,7 @@ use crate::resample::RateError;
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    params: Params,
-    fingerprinter: Fingerprinter,
-    /// Time of the fingerprinter's first sample.
-    from_ms: u32,
-    /// Settled peaks that the matcher has not had.
-    peaks: Vec<Peak>,
-    /// Up to here they are all.
-    settled_ms: u32,
+    stream: StreamFingerprinter,
     matcher: LiveMatcher,
 }
 
@@ -53,34 +46,24 @@ impl Listener {
     #[must_use]
     pub fn new(options: LiveOptions, params: &Params, from_ms: u32) -> Self {
         Self {
-            params: *params,
-            fingerprinter: Fingerprinter::new(params, Role::Query),
-            from_ms,
-            peaks: Vec::new(),
-            settled_ms: from_ms,
+            stream: StreamFingerprinter::new(params, from_ms),
             matcher: LiveMatcher::new(options, params, from_ms),
         }
     }
 
-    /// Takes the next mono samples, see [`Fingerprinter::push`]. They are searched by
+    /// Takes the next mono samples, see [`StreamFingerprinter::push`]. They are searched by
     /// [`Listener::search`].
     ///
     /// # Errors
     ///
     /// [`RateError`]; nothing was taken then.
     pub fn take_samples(&mut self, samples: &[f32], rate_hz: u32) -> Result<(), RateError> {
-        self.fingerprinter.push(samples, rate_hz)?;
-        let first = self.peaks.len();
-        let settled_ms = self.fingerprinter.take_settled(&mut self.peaks);
-        self.place(first);
-        self.settled_ms = self.settled_ms.max(self.from_ms.saturating_add(settled_ms));
-        Ok(())
+        self.stream.push(samples, rate_hz)
     }
 
     /// Takes all peaks up to `until_ms` that were not taken before, ascending, in place of samples.
     pub fn take_peaks(&mut self, peaks: &[Peak], until_ms: u32) {
-        self.peaks.extend_from_slice(peaks);
-        self.settled_ms = self.settled_ms.max(until_ms);
+        self.stream.push_peaks(peaks, until_ms);
     }
 
     /// Searches what was taken, and appends what became known to `events`.
@@ -93,8 +76,9 @@ impl Listener {
         around: Surroundings<'_>,
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
-        let searched = self.matcher.push(&self.peaks, self.settled_ms, around, events);
-        self.peaks.clear();
+        let (peaks, settled_ms) = (self.stream.peaks(), self.stream.settled_ms());
+        let searched = self.matcher.push(peaks, settled_ms, around, events);
+        self.stream.clear_peaks();
         searched
     }
 
@@ -109,10 +93,9 @@ impl Listener {
         around: Surroundings<'_>,
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
-        self.end_fingerprint();
+        self.stream.end();
         self.search(around, events)?;
-        self.from_ms = from_ms;
-        self.settled_ms = from_ms;
+        self.stream.skip_to(from_ms);
         self.matcher.skip_to(from_ms, around, events)
     }
 
@@ -127,8 +110,8 @@ impl Listener {
         around: Surroundings<'_>,
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
-        self.end_fingerprint();
-        self.skip_to(self.settled_ms.saturating_add(lost_ms), around, events)
+        self.stream.end();
+        self.skip_to(self.stream.settled_ms().saturating_add(lost_ms), around, events)
     }
 
     /// Ends the stream: searches the rest, and ends all matches.
@@ -141,9 +124,9 @@ impl Listener {
         around: Surroundings<'_>,
         events: &mut Vec<LiveEvent>,
     ) -> Result<(), MatchError> {
-        self.end_fingerprint();
+        self.stream.end();
         self.search(around, events)?;
-        self.matcher.finish(self.settled_ms, around, events)
+        self.matcher.finish(self.stream.settled_ms(), around, events)
     }
 
     /// Up to where the stream has been searched, in ms.
@@ -174,27 +157,5 @@ impl Listener {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.matcher.bytes()
-    }
-
-    /// Takes what is left in the fingerprinter; the next one begins anew.
-    fn end_fingerprint(&mut self) {
-        // One that has had no samples is as good as new, and a new one costs a millisecond.
-        if self.fingerprinter.duration_s() <= 0.0 {
-            return;
-        }
-        let fresh = Fingerprinter::new(&self.params, Role::Query);
-        let ended = std::mem::replace(&mut self.fingerprinter, fresh).finish();
-        let first = self.peaks.len();
-        self.peaks.extend(ended.peaks);
-        self.place(first);
-        let duration_ms = u32::try_from(ended.duration_ms).unwrap_or(u32::MAX);
-        self.settled_ms = self.settled_ms.max(self.from_ms.saturating_add(duration_ms));
-    }
-
-    /// Moves the peaks from place `first` on from the fingerprinter's time to the stream's.
-    fn place(&mut self, first: usize) {
-        for peak in &mut self.peaks[first..] {
-            peak.time_ms = peak.time_ms.saturating_add(self.from_ms);
-        }
     }
 }

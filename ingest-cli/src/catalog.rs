@@ -8,6 +8,7 @@ mod embedded;
 mod link;
 mod remote;
 mod remote_stream;
+mod told;
 mod upload;
 
 use std::num::NonZeroU32;
@@ -64,16 +65,16 @@ pub(crate) trait Catalog: Send + Sync {
     fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>>;
 }
 
-/// A stream that is being followed. Its rows are what became known meanwhile.
+/// A stream that is being followed. What became known is appended to `rows`, also if the call fails.
 pub(crate) trait Follower {
     /// Takes the next mono samples.
-    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>>;
+    fn take(&mut self, samples: &[f32], rate_hz: u32, rows: &mut Vec<LiveRow>) -> Result<()>;
 
     /// So much audio was lost, in milliseconds.
-    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>>;
+    fn lose(&mut self, lost_ms: u32, rows: &mut Vec<LiveRow>) -> Result<()>;
 
     /// Ends the stream.
-    fn finish(self: Box<Self>) -> Result<Vec<LiveRow>>;
+    fn finish(self: Box<Self>, rows: &mut Vec<LiveRow>) -> Result<()>;
 }
 
 /// A recording in the form in which it goes into the catalog.

@@ -73,11 +73,12 @@ impl Monitor<'_> {
     fn run(mut self, source: &Source) -> Result<u8> {
         let heard = self.listen(source);
         // Whatever ended the stream: what was heard is told.
-        let rows = self.follower.finish();
-        let told = rows.and_then(|rows| tell(rows, self.format, &mut self.playlist));
+        let mut rows = Vec::new();
+        let finished = self.follower.finish(&mut rows);
+        let told = tell(rows, self.format, &mut self.playlist);
         let summary = self.playlist.summary(self.taken_s);
         report::monitor::summary(&summary, self.format)?;
-        heard.and(told)?;
+        heard.and(told).and(finished)?;
         Ok(u8::from(summary.matches.is_empty()))
     }
 
@@ -112,8 +113,10 @@ impl Monitor<'_> {
             }
             let lost_s = silence.elapsed().as_secs_f64();
             self.taken_s += lost_s;
-            let rows = self.follower.lose(u32::try_from(silence.elapsed().as_millis())?)?;
-            tell(rows, self.format, &mut self.playlist)?;
+            let mut rows = Vec::new();
+            let lost_ms = u32::try_from(silence.elapsed().as_millis())?;
+            let lost = self.follower.lose(lost_ms, &mut rows);
+            tell(rows, self.format, &mut self.playlist).and(lost)?;
         }
     }
 
@@ -122,8 +125,9 @@ impl Monitor<'_> {
             return ControlFlow::Break(());
         }
         self.taken_s += samples.len() as f64 / f64::from(rate_hz.max(1));
-        let rows = self.follower.take(samples, rate_hz);
-        if let Err(error) = rows.and_then(|rows| tell(rows, self.format, &mut self.playlist)) {
+        let mut rows = Vec::new();
+        let taken = self.follower.take(samples, rate_hz, &mut rows);
+        if let Err(error) = tell(rows, self.format, &mut self.playlist).and(taken) {
             self.failed = Some(error);
             return ControlFlow::Break(());
         }

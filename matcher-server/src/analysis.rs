@@ -23,6 +23,7 @@ pub(crate) fn decode_options(
         input_max_bytes: bytes_max,
         ffmpeg: config.ffmpeg.clone(),
         ffmpeg_timeout: config.ffmpeg_time_max,
+        ..DecodeOptions::default()
     }
 }
 

@@ -84,10 +84,19 @@ pub(crate) fn router(api: Api, limits: Limits, config: &Config, grpc: Routes) ->
         let document = Arc::clone(&document);
         async move { Json((*document).clone()) }
     };
+    let router = router.method_not_allowed_fallback(other_method);
     // gRPC-web's layer refuses whatever is neither gRPC nor gRPC-web.
     let grpc = grpc.into_axum_router().layer(GrpcWebLayer::new());
     let routes = router.route("/v1/openapi.json", get(document)).merge(grpc).fallback(nothing_here);
     Routes::from(routes)
+}
+
+/// What is told where the address exists, but not for this method.
+async fn other_method() -> Response {
+    let text = "this address knows other methods only; /v1/openapi.json tells which";
+    let mut answer = Problem::new(Reason::ArgumentInvalid, text).into_response();
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    answer
 }
 
 /// What is told at addresses that do not exist, in the words of the request's protocol.

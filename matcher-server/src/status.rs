@@ -31,7 +31,8 @@ pub(crate) fn from_decode(error: DecodeError, name: &str) -> Status {
         DecodeError::Unrecognised { .. }
         | DecodeError::NoAudio { .. }
         | DecodeError::NeedsFfmpeg { .. }
-        | DecodeError::Undecodable { .. } => Reason::AudioUndecodable.status(error.to_string()),
+        | DecodeError::Undecodable { .. }
+        | DecodeError::NotStreamable { .. } => Reason::AudioUndecodable.status(error.to_string()),
         DecodeError::TooLong { .. }
         | DecodeError::TooLarge { .. }
         | DecodeError::TooSlow { .. } => Reason::TooLarge.status(error.to_string()),
@@ -48,6 +49,7 @@ fn without_paths(mut error: DecodeError, to: &str) -> DecodeError {
     | DecodeError::NoAudio { name, .. }
     | DecodeError::NeedsFfmpeg { name, .. }
     | DecodeError::Undecodable { name, .. }
+    | DecodeError::NotStreamable { name, .. }
     | DecodeError::TooLong { name, .. }
     | DecodeError::TooLarge { name, .. }
     | DecodeError::TooSlow { name, .. } = &mut error

@@ -26,6 +26,10 @@ use crate::config::Config;
 use crate::reason::Reason;
 use crate::status;
 
+/// Jobs of streams that run at a time, for each worker: they last a millisecond, and handing the next one
+/// over takes a tenth of that, in which the processor shall not be idle.
+const STREAM_JOBS_PER_WORKER: usize = 2;
+
 /// The pools of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
@@ -53,7 +57,7 @@ impl Work {
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
             streams: Pool::new(
                 "streams",
-                config.workers,
+                config.workers * STREAM_JOBS_PER_WORKER,
                 config.streams_max,
                 Urgency::Now,
                 Arc::clone(&stop),

@@ -79,6 +79,17 @@ pub enum DecodeError {
         /// The limit in bytes.
         limit_bytes: u64,
     },
+    /// A stream that may never end has no samples for the built-in decoders in its first bytes, and no
+    /// more of it may be kept for another look.
+    #[error(
+        "{name}: no built-in decoder found audio in the first {kept_bytes} bytes of the stream; decode it before, with ffmpeg -i … -f wav - for instance"
+    )]
+    NotStreamable {
+        /// The input.
+        name: String,
+        /// Bytes that were looked at.
+        kept_bytes: u64,
+    },
     /// The external program did not come to an end. The sink has had what it decoded.
     #[error(
         "{name}: ffmpeg was stopped after {limit_s} s; convert the file, to WAV or FLAC for instance"

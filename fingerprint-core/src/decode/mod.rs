@@ -89,6 +89,10 @@ pub struct DecodeOptions {
     /// Largest stream in bytes (default 8 GiB); more is an error. Files and bytes in memory are
     /// as large as they are.
     pub input_max_bytes: u64,
+    /// Most bytes of a stream that are kept, on disk, for a second look, until its first samples are out
+    /// (default: all that may come). For streams that may never end; more is
+    /// [`DecodeError::NotStreamable`].
+    pub kept_max_bytes: u64,
     /// The program for what the built-in decoders lack (default `ffmpeg`, looked up on the
     /// PATH); `None` never starts one.
     pub ffmpeg: Option<PathBuf>,
@@ -101,6 +105,7 @@ impl Default for DecodeOptions {
         Self {
             duration_max_s: 30.0 * 3600.0,
             input_max_bytes: 8 << 30,
+            kept_max_bytes: u64::MAX,
             ffmpeg: Some(PathBuf::from("ffmpeg")),
             ffmpeg_timeout: Duration::from_secs(600),
         }
@@ -313,7 +318,7 @@ impl<'s> Job<'_, 's> {
         &mut self,
         stream: Box<dyn Read + Send + 's>,
     ) -> Result<DecodeSummary, DecodeError> {
-        let stream = Stream::new(stream, self.options.input_max_bytes);
+        let stream = Stream::new(stream, self.options.input_max_bytes, self.options.kept_max_bytes);
         let head = stream.head().map_err(|error| self.io_error(error))?;
         match sniff::sniff(&head) {
             Kind::NoAudio(what) => return Err(self.no_audio(what)),
@@ -330,7 +335,9 @@ impl<'s> Job<'_, 's> {
                 match symphonia::decode(request, &mut self.meter) {
                     Ok(summary) => return Ok(summary),
                     Err(Refusal::Final(
-                        error @ (DecodeError::Io { .. } | DecodeError::TooLarge { .. }),
+                        error @ (DecodeError::Io { .. }
+                        | DecodeError::TooLarge { .. }
+                        | DecodeError::NotStreamable { .. }),
                     )) => return Err(error),
                     // It may be that it cannot be read without seeking.
                     Err(_) => self.meter.stream = None,

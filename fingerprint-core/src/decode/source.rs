@@ -35,6 +35,14 @@ pub(super) struct TooLarge {
     pub(super) limit_bytes: u64,
 }
 
+/// Marks the error of a stream of which more would have to be kept than may be.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was decoded of the first {limit_bytes} bytes")]
+pub(super) struct KeptTooMuch {
+    /// The limit.
+    pub(super) limit_bytes: u64,
+}
+
 /// A stream and what has been read of it. Clones share both.
 #[derive(Clone)]
 pub(super) struct Stream<'a>(Arc<Mutex<State<'a>>>);
@@ -50,6 +58,8 @@ struct State<'a> {
     /// Bytes that may be read yet.
     allowance_bytes: u64,
     limit_bytes: u64,
+    /// Bytes that may be read while they are kept.
+    kept_max_bytes: u64,
     keeping: bool,
     /// The first bytes of the stream, while they are kept …
     memory: Vec<u8>,
@@ -58,12 +68,17 @@ struct State<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Takes a stream of at most `limit_bytes`.
-    pub(super) fn new(rest: Box<dyn Read + Send + 'a>, limit_bytes: u64) -> Self {
+    /// Takes a stream of at most `limit_bytes`, of which at most `kept_max_bytes` are kept.
+    pub(super) fn new(
+        rest: Box<dyn Read + Send + 'a>,
+        limit_bytes: u64,
+        kept_max_bytes: u64,
+    ) -> Self {
         Self(Arc::new(Mutex::new(State {
             rest,
             allowance_bytes: limit_bytes,
             limit_bytes,
+            kept_max_bytes,
             keeping: true,
             memory: Vec::new(),
             file: None,
@@ -143,6 +158,10 @@ impl State<'_> {
                         return Err(io::Error::other(TooLarge { limit_bytes }));
                     };
                     self.allowance_bytes = left;
+                    if self.keeping && self.limit_bytes - left > self.kept_max_bytes {
+                        let limit_bytes = self.kept_max_bytes;
+                        return Err(io::Error::other(KeptTooMuch { limit_bytes }));
+                    }
                     return Ok(read);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -199,7 +218,7 @@ mod tests {
         for len in [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, MEMORY_BYTES_MAX + 9_999] {
             for consumed in [0, 5, HEAD_BYTES, HEAD_BYTES + 1, MEMORY_BYTES_MAX + 5] {
                 let bytes = pattern(len);
-                let stream = Stream::new(Box::new(&bytes[..]), u64::MAX);
+                let stream = Stream::new(Box::new(&bytes[..]), u64::MAX, u64::MAX);
                 assert_eq!(stream.head().unwrap(), &bytes[..len.min(HEAD_BYTES)]);
                 let mut read = Vec::new();
                 stream.reader().take(consumed as u64).read_to_end(&mut read).unwrap();
@@ -213,7 +232,7 @@ mod tests {
     #[test]
     fn a_forgotten_stream_is_read_to_its_end() {
         let bytes = pattern(HEAD_BYTES * 3);
-        let stream = Stream::new(Box::new(&bytes[..]), u64::MAX);
+        let stream = Stream::new(Box::new(&bytes[..]), u64::MAX, u64::MAX);
         stream.head().unwrap();
         let mut reader = stream.reader();
         let mut read = vec![0; 100];
@@ -226,10 +245,27 @@ mod tests {
     #[test]
     fn the_limit_is_the_last_byte_allowed() {
         let bytes = pattern(HEAD_BYTES * 2);
-        let stream = |limit_bytes| Stream::new(Box::new(&bytes[..]), limit_bytes);
+        let stream = |limit_bytes| Stream::new(Box::new(&bytes[..]), limit_bytes, u64::MAX);
         assert!(stream(bytes.len() as u64).into_file().is_ok());
         let error = stream(bytes.len() as u64 - 1).into_file().unwrap_err();
         assert!(error.get_ref().is_some_and(|inner| inner.is::<TooLarge>()), "{error}");
         assert!(stream(10).head().is_err());
+    }
+
+    #[test]
+    fn no_more_is_kept_than_may_be() {
+        let bytes = pattern(HEAD_BYTES * 3);
+        let kept = HEAD_BYTES as u64 * 2;
+        let stream = Stream::new(Box::new(&bytes[..]), u64::MAX, kept);
+        stream.head().unwrap();
+        let error = stream.into_file().unwrap_err();
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<KeptTooMuch>()), "{error}");
+        // What is not kept may be as long as it likes.
+        let stream = Stream::new(Box::new(&bytes[..]), u64::MAX, kept);
+        stream.head().unwrap();
+        stream.forget();
+        let mut read = Vec::new();
+        let behind_head = stream.state().rest.read_to_end(&mut read).unwrap();
+        assert_eq!(behind_head, HEAD_BYTES * 2);
     }
 }

@@ -45,6 +45,8 @@ const PROMISING_WEIGHT: f32 = 14.0;
 /// Every so many steps the best few places are verified, however few votes they have, unless a track is
 /// certain.
 const THOROUGH_STEPS: u32 = 4;
+/// While a track is certain, others are looked for every so many steps.
+const CERTAIN_STEPS: u32 = 2;
 /// Votes that such a place has at least.
 const THOROUGH_WEIGHT: f32 = 5.0;
 /// How many.
@@ -404,19 +406,27 @@ impl LiveMatcher {
         let now_ms = self.stepped_ms;
         self.verified.retain(|(at_ms, _)| now_ms - at_ms < VERIFIED_MS);
         let is_certain = self.heard.certain(now_ms).next().is_some();
+        if is_certain && !self.step_count.is_multiple_of(CERTAIN_STEPS) {
+            return Vec::new();
+        }
         let is_thorough = !is_certain && self.step_count.is_multiple_of(THOROUGH_STEPS);
         let weight_min = if is_thorough { THOROUGH_WEIGHT } else { PROMISING_WEIGHT };
         let known = self.open_count();
         let mut places = self.recent.places(timeline, weight_min, PLACES_MAX + known);
+        // Music repeats itself: of a track that is certain another place must have more votes.
+        let votes_of = |found: &Found| {
+            let own = places.iter().filter(|place| place.is_of(found)).map(|place| place.weight);
+            (found.candidate.span, own.fold(0.0, f32::max))
+        };
+        let certain: Vec<_> = self.heard.certain(now_ms).map(votes_of).collect();
         places.retain(|place| {
             let was_verified = self
                 .verified
                 .iter()
                 .any(|(_, old)| old.is_same(place) && place.weight < MORE_WEIGHT * old.weight);
-            // Music repeats itself.
             let is_repeat =
-                || self.heard.certain(now_ms).any(|found| found.candidate.span == place.span);
-            !was_verified && !self.heard.open().any(|found| place.is_of(found)) && !is_repeat()
+                certain.iter().any(|(span, votes)| *span == place.span && place.weight <= *votes);
+            !was_verified && !is_repeat && !self.heard.open().any(|found| place.is_of(found))
         });
         let promising = places.iter().take_while(|p| p.weight >= PROMISING_WEIGHT).count();
         places.truncate(promising.max(if is_thorough { THOROUGH_PLACES } else { 0 }));

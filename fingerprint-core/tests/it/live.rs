@@ -143,6 +143,18 @@ fn a_short_gap_is_one_match_and_a_track_that_is_left_is_two() {
     );
 }
 
+// The tune of Mountain comes again after ten seconds, so its first seconds fit in two places.
+#[test]
+fn a_track_that_repeats_itself_is_one_match_in_the_right_place() {
+    let mut peaks = cut("palace.ogg", 0, 30_000, 0);
+    peaks.extend(cut("mountain.flac", 0, 20_000, 30_000));
+    let found = ended(&events_of(peaks, 50_000, 500));
+    let [_, mountain] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(mountain.0, "mountain.flac");
+    assert!(is_about(mountain.1, 30.0) && is_about(mountain.2, 50.0), "{mountain:?}");
+    assert!(is_about(mountain.3, 0.0), "{mountain:?}");
+}
+
 #[test]
 fn tracks_over_each_other_are_matches_over_each_other() {
     let mut peaks = cut("palace.ogg", 0, 25_000, 0);

@@ -202,40 +202,42 @@ struct EmbeddedFollower<'a> {
 }
 
 impl EmbeddedFollower<'_> {
-    fn rows(
+    fn search(
         &mut self,
+        rows: &mut Vec<LiveRow>,
         search: impl FnOnce(&mut Option<Listener>, Surroundings<'_>, &mut Vec<LiveEvent>) -> Result<()>,
-    ) -> Result<Vec<LiveRow>> {
+    ) -> Result<()> {
         let around = Surroundings {
             index: self.index,
             may_search_changes: &|| true,
             is_cancelled: &|| false,
         };
         let mut events = Vec::new();
-        search(&mut self.listener, around, &mut events)?;
+        let searched = search(&mut self.listener, around, &mut events);
         let heard_s = self.listener.as_ref().map(|l| f64::from(l.heard_ms()) / 1e3);
-        Ok(events.into_iter().map(|event| LiveRow::from_event(event, heard_s)).collect())
+        rows.extend(events.into_iter().map(|event| LiveRow::from_event(event, heard_s)));
+        searched
     }
 }
 
 impl Follower for EmbeddedFollower<'_> {
-    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>> {
-        self.rows(|listener, around, events| {
+    fn take(&mut self, samples: &[f32], rate_hz: u32, rows: &mut Vec<LiveRow>) -> Result<()> {
+        self.search(rows, |listener, around, events| {
             let listener = listener.as_mut().context("the stream has ended")?;
             listener.take_samples(samples, rate_hz)?;
             Ok(listener.search(around, events)?)
         })
     }
 
-    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>> {
-        self.rows(|listener, around, events| {
+    fn lose(&mut self, lost_ms: u32, rows: &mut Vec<LiveRow>) -> Result<()> {
+        self.search(rows, |listener, around, events| {
             let listener = listener.as_mut().context("the stream has ended")?;
             Ok(listener.skip(lost_ms, around, events)?)
         })
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Vec<LiveRow>> {
-        self.rows(|listener, around, events| {
+    fn finish(mut self: Box<Self>, rows: &mut Vec<LiveRow>) -> Result<()> {
+        self.search(rows, |listener, around, events| {
             let listener = listener.take().context("the stream has ended")?;
             Ok(listener.finish(around, events)?)
         })

@@ -1,7 +1,8 @@
 //! A stream that a server follows: fingerprints are made here and sent as they come. If the connection
-//! breaks, the stream is gone on with where the server has it, as long as it is remembered here.
+//! breaks, the stream is gone on with where the server has it; of a server that has lost it, with the last
+//! minute, which is remembered here.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +12,8 @@ use earmark_proto::v1;
 use earmark_proto::v1::match_stream_request::Part;
 use earmark_proto::v1::match_stream_response::Event;
 use earmark_proto::v1::stream_header::Format;
-use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
+use fingerprint_core::fingerprint::{Fingerprint, StreamFingerprinter};
 use fingerprint_core::matching::live::LiveOptions;
-use fingerprint_core::params::Role;
 use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::ContentHash;
 use tokio::runtime::Runtime;
@@ -22,8 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use super::link::{Link, Patience, reason};
+use super::told::Told;
 use super::{Follower, convert};
-use crate::contract::live::{LiveKind, LiveRow};
+use crate::contract::live::LiveRow;
 
 /// Length of the fingerprints that are sent.
 const CHUNK_MS: u32 = 500;
@@ -31,6 +32,8 @@ const CHUNK_MS: u32 = 500;
 const CHUNKS_MAX: usize = 8;
 /// What was sent in this time is remembered, for a server that has lost it.
 const REMEMBERED_MS: u32 = 60_000;
+/// How often the last answers are asked for.
+const LAST_ATTEMPTS_MAX: u32 = 3;
 /// Level of a fingerprint that nobody asks for.
 const LEVEL_DB: f32 = -20.0;
 
@@ -42,27 +45,12 @@ pub(super) struct RemoteFollower<'a> {
     link: &'a Link,
     options: v1::StreamOptions,
     stream_id: String,
-    fingerprinter: Fingerprinter,
-    /// Time of the fingerprinter's first sample.
-    from_ms: u32,
-    /// Settled peaks that were not sent, and up to where they are all. Times are of the stream.
-    peaks: Vec<Peak>,
-    settled_ms: u32,
+    fingerprinter: StreamFingerprinter,
+    /// Up to here peaks were sent.
     sent_ms: u32,
     remembered: VecDeque<Chunk>,
     connection: Connection,
     told: Told,
-}
-
-/// What the user was told already. A server that has lost the stream counts its matches anew, and one that
-/// has not tells again what may have been missed.
-#[derive(Default)]
-struct Told {
-    /// Added to the numbers of matches.
-    offset: u64,
-    started: BTreeSet<u64>,
-    ended: BTreeSet<u64>,
-    lost_s: Option<f64>,
 }
 
 /// A fingerprint that was sent.
@@ -98,16 +86,13 @@ impl<'a> RemoteFollower<'a> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let stream_id = format!("earmark-monitor-{}-{}", std::process::id(), now.as_nanos());
-        let (connection, _, _) = connect(runtime, link, &options, &stream_id, 0)?;
+        let (connection, _) = connect(runtime, link, &options, &stream_id, 0)?;
         Ok(Self {
             runtime,
             link,
             options,
             stream_id,
-            fingerprinter: Fingerprinter::new(&link.params, Role::Query),
-            from_ms: 0,
-            peaks: Vec::new(),
-            settled_ms: 0,
+            fingerprinter: StreamFingerprinter::new(&link.params, 0),
             sent_ms: 0,
             remembered: VecDeque::new(),
             connection,
@@ -117,18 +102,18 @@ impl<'a> RemoteFollower<'a> {
 
     /// Sends what has settled, if it is enough or `all` shall be sent.
     fn send_settled(&mut self, all: bool, rows: &mut Vec<LiveRow>) -> Result<()> {
-        if self.settled_ms <= self.sent_ms || (!all && self.settled_ms - self.sent_ms < CHUNK_MS) {
+        let (from_ms, to_ms) = (self.sent_ms, self.fingerprinter.settled_ms());
+        if to_ms <= from_ms || (!all && to_ms - from_ms < CHUNK_MS) {
             return Ok(());
         }
-        let (from_ms, to_ms) = (self.sent_ms, self.settled_ms);
-        let count = self.peaks.partition_point(|peak| peak.time_ms < to_ms);
-        let place = |peak: Peak| Peak { time_ms: peak.time_ms.saturating_sub(from_ms), ..peak };
+        let place = |peak: &Peak| Peak { time_ms: peak.time_ms.saturating_sub(from_ms), ..*peak };
         let fingerprint = Fingerprint {
             duration_ms: u64::from(to_ms - from_ms),
             content_hash: ContentHash([0; 32]),
             level_db: LEVEL_DB,
-            peaks: self.peaks.drain(..count).map(place).collect(),
+            peaks: self.fingerprinter.peaks().iter().map(place).collect(),
         };
+        self.fingerprinter.clear_peaks();
         let bytes = fingerprint.to_bytes(&self.link.params).into();
         let chunk = Chunk { from_ms, to_ms, bytes };
         self.sent_ms = to_ms;
@@ -139,43 +124,41 @@ impl<'a> RemoteFollower<'a> {
         }
         if !self.connection.send(chunk.message()) {
             // The connection is closed; its answers say why.
-            let status = self.drain(rows)?.unwrap_or_else(|| Status::unavailable("hung up"));
-            self.reconnect(&status, rows)?;
+            let status = self.drain(rows).unwrap_or_else(|| Status::unavailable("hung up"));
+            self.reconnect(status, rows)?;
         }
         Ok(())
     }
 
     /// Takes the answers that have come. The status of a connection that has ended is returned.
-    fn drain(&mut self, rows: &mut Vec<LiveRow>) -> Result<Option<Status>> {
+    fn drain(&mut self, rows: &mut Vec<LiveRow>) -> Option<Status> {
         loop {
             match self.connection.answers.try_recv() {
                 Ok(Ok(message)) => rows.extend(self.told.news(message)),
-                Ok(Err(status)) => return Ok(Some(status)),
-                Err(TryRecvError::Empty) => return Ok(None),
+                Ok(Err(status)) => return Some(status),
+                Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => {
-                    return Ok(Some(Status::unavailable("the server has closed the stream")));
+                    return Some(Status::unavailable("the server has closed the stream"));
                 }
             }
         }
     }
 
     /// Goes on with the stream over another connection, if there is a point in it.
-    fn reconnect(&mut self, status: &Status, rows: &mut Vec<LiveRow>) -> Result<()> {
+    fn reconnect(&mut self, mut status: Status, rows: &mut Vec<LiveRow>) -> Result<()> {
         let mut patience = Patience::default();
-        let mut status = if reason(status).is_some() {
-            status.clone()
-        } else {
-            // Not the server's word: the connection broke.
-            Status::unavailable(status.message())
-        };
         loop {
+            // What the server does not say itself means that the connection broke.
+            if reason(&status).is_none() {
+                status = Status::unavailable(status.message());
+            }
             if !self.runtime.block_on(patience.lasts(&status)) {
                 return Err(self.link.explain(&status));
             }
             let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
             let connected =
                 connect(self.runtime, self.link, &self.options, &self.stream_id, start_ms);
-            let (connection, position_ms, resumed) = match connected {
+            let (connection, started) = match connected {
                 Ok(connected) => connected,
                 Err(error) => {
                     status = error.downcast::<Status>()?;
@@ -183,19 +166,15 @@ impl<'a> RemoteFollower<'a> {
                 }
             };
             self.connection = connection;
-            if !resumed {
-                self.told.offset = self.told.started.last().copied().unwrap_or_default();
+            if !started.resumed {
+                self.told.count_anew();
             }
-            let missing =
-                self.remembered.iter().filter(|chunk| u64::from(chunk.to_ms) > position_ms);
-            for chunk in missing {
-                if !self.connection.send(chunk.message()) {
-                    break;
-                }
+            let is_missing = |chunk: &&Chunk| u64::from(chunk.to_ms) > started.position_ms;
+            let is_sent = |chunk: &Chunk| self.connection.send(chunk.message());
+            if self.remembered.iter().filter(is_missing).all(is_sent) {
+                return Ok(());
             }
-            // An end that came at once is noticed by the next packet.
-            self.drain(rows)?;
-            return Ok(());
+            status = self.drain(rows).unwrap_or_else(|| Status::unavailable("hung up"));
         }
     }
 }
@@ -209,109 +188,59 @@ impl Chunk {
 }
 
 impl Follower for RemoteFollower<'_> {
-    fn take(&mut self, samples: &[f32], rate_hz: u32) -> Result<Vec<LiveRow>> {
+    fn take(&mut self, samples: &[f32], rate_hz: u32, rows: &mut Vec<LiveRow>) -> Result<()> {
         self.fingerprinter.push(samples, rate_hz)?;
-        let first = self.peaks.len();
-        let settled_ms = self.fingerprinter.take_settled(&mut self.peaks);
-        self.peaks[first..].iter_mut().for_each(|peak| {
-            peak.time_ms = peak.time_ms.saturating_add(self.from_ms);
-        });
-        self.settled_ms = self.settled_ms.max(self.from_ms.saturating_add(settled_ms));
-        let mut rows = Vec::new();
-        self.send_settled(false, &mut rows)?;
-        if let Some(status) = self.drain(&mut rows)? {
-            self.reconnect(&status, &mut rows)?;
+        self.send_settled(false, rows)?;
+        match self.drain(rows) {
+            None => Ok(()),
+            Some(status) => self.reconnect(status, rows),
         }
-        Ok(rows)
     }
 
-    fn lose(&mut self, lost_ms: u32) -> Result<Vec<LiveRow>> {
-        let mut rows = Vec::new();
-        self.end_fingerprint();
-        self.send_settled(true, &mut rows)?;
+    fn lose(&mut self, lost_ms: u32, rows: &mut Vec<LiveRow>) -> Result<()> {
+        self.fingerprinter.end();
+        self.send_settled(true, rows)?;
         // The next chunk says by its position that something is missing.
-        self.settled_ms = self.settled_ms.saturating_add(lost_ms);
-        self.sent_ms = self.settled_ms;
-        self.from_ms = self.settled_ms;
-        self.drain(&mut rows)?;
-        Ok(rows)
+        self.sent_ms = self.sent_ms.saturating_add(lost_ms);
+        self.fingerprinter.skip_to(self.sent_ms);
+        Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Vec<LiveRow>> {
-        let mut rows = Vec::new();
-        self.end_fingerprint();
-        self.send_settled(true, &mut rows)?;
+    fn finish(mut self: Box<Self>, rows: &mut Vec<LiveRow>) -> Result<()> {
+        self.fingerprinter.end();
+        self.send_settled(true, rows)?;
+        let mut attempts = 0;
         loop {
             // Nothing more will come: the server ends the stream.
             self.connection.requests = None;
-            let ended = loop {
+            let failed = loop {
                 match self.connection.answers.recv_timeout(self.link.timeout()) {
                     Ok(Ok(message)) => rows.extend(self.told.news(message)),
-                    Ok(Err(status)) => break Some(status),
-                    Err(RecvTimeoutError::Disconnected) => break None,
+                    Ok(Err(status)) => break status,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
                     Err(RecvTimeoutError::Timeout) => {
-                        break Some(Status::deadline_exceeded("Timeout expired"));
+                        break Status::deadline_exceeded("Timeout expired");
                     }
                 }
             };
-            match ended {
-                None => return Ok(rows),
-                Some(status) => self.reconnect(&status, &mut rows)?,
+            attempts += 1;
+            if attempts == LAST_ATTEMPTS_MAX {
+                return Err(self.link.explain(&failed));
             }
+            self.reconnect(failed, rows)?;
         }
     }
 }
 
-impl Told {
-    /// What is new of a message.
-    fn news(&mut self, message: v1::MatchStreamResponse) -> Option<LiveRow> {
-        let mut row = LiveRow::from_message(message)?;
-        if row.event == LiveKind::AudioLost {
-            let is_new = self.lost_s < row.start_s;
-            if !is_new {
-                return None;
-            }
-            self.lost_s = row.start_s;
-            return Some(row);
-        }
-        let Some(id) = &mut row.match_id else { return Some(row) };
-        *id += self.offset;
-        let id = *id;
-        if self.ended.contains(&id) {
-            return None;
-        }
-        let is_first = self.started.insert(id);
-        match row.event {
-            LiveKind::MatchEnded => drop(self.ended.insert(id)),
-            // Its beginning was missed.
-            LiveKind::MatchUpdated if is_first => row.event = LiveKind::MatchStarted,
-            _ => {}
-        }
-        Some(row)
-    }
-}
-
-impl RemoteFollower<'_> {
-    fn end_fingerprint(&mut self) {
-        let fresh = Fingerprinter::new(&self.link.params, Role::Query);
-        let ended = std::mem::replace(&mut self.fingerprinter, fresh).finish();
-        let from_ms = self.from_ms;
-        let place = |peak: Peak| Peak { time_ms: peak.time_ms.saturating_add(from_ms), ..peak };
-        self.peaks.extend(ended.peaks.into_iter().map(place));
-        let duration_ms = u32::try_from(ended.duration_ms).unwrap_or(u32::MAX);
-        self.settled_ms = self.settled_ms.max(from_ms.saturating_add(duration_ms));
-    }
-}
-
-/// Opens the stream, and returns the time up to which the server has it, and whether it goes on with it. A [`Status`] is in the error
-/// if the server gave one.
+/// Opens the stream, and returns what the server says first. A [`Status`] is in the error if the server
+/// gave one.
 fn connect(
     runtime: &Runtime,
     link: &Link,
     options: &v1::StreamOptions,
     stream_id: &str,
     start_ms: u32,
-) -> Result<(Connection, u64, bool)> {
+) -> Result<(Connection, v1::StreamStarted)> {
     let header = v1::StreamHeader {
         format: Some(Format::Fingerprint(v1::FingerprintFormat {})),
         options: Some(*options),
@@ -348,5 +277,5 @@ fn connect(
         }
     });
     let connection = Connection { requests: Some(requests), answers: receiver };
-    Ok((connection, started.position_ms, started.resumed))
+    Ok((connection, started))
 }

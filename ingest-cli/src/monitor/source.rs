@@ -14,6 +14,8 @@ use crate::args::PcmArg;
 
 /// Samples of bare audio that are read at a time, of each channel.
 const PCM_BLOCK_LEN: usize = 1_024;
+/// Bytes of a station in which a decoder must find the first audio.
+const STATION_KEPT_BYTES_MAX: u64 = 16 << 20;
 /// Longest wait for a connection, and for the next bytes of a station.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -84,18 +86,24 @@ impl Source {
                         let file = File::open(path).map_err(|error| of(&name, error))?;
                         read_pcm(file, pcm, sink).map_err(|error| of(&name, error))?;
                     }
-                    None => drop(decode(Input::Path(path), &endless(true), sink)?),
+                    None => drop(decode(Input::Path(path), &endless(), sink)?),
                 }
                 Ok(Ended::AtItsEnd)
             }
             Place::Stdin => {
-                self.read_stream(Box::new(io::stdin()), "standard input", sink)?;
+                // Of a file that comes through a pipe all may have to be kept.
+                let kept_max_bytes = DecodeOptions::default().input_max_bytes;
+                let options = DecodeOptions { kept_max_bytes, ..endless() };
+                self.read_stream(Box::new(io::stdin()), "standard input", &options, sink)?;
                 Ok(Ended::AtItsEnd)
             }
             Place::Address(address) => {
                 let (body, has_end) = call(address)?;
                 let mut wanted = true;
-                self.read_stream(body, address, &mut |samples, rate_hz| {
+                // Without the external program, which would wait for the end of a station.
+                let kept_max_bytes = STATION_KEPT_BYTES_MAX;
+                let options = DecodeOptions { ffmpeg: None, kept_max_bytes, ..endless() };
+                self.read_stream(body, address, &options, &mut |samples, rate_hz| {
                     let flow = sink(samples, rate_hz);
                     wanted &= flow.is_continue();
                     flow
@@ -105,29 +113,30 @@ impl Source {
         }
     }
 
-    fn read_stream(&self, stream: Box<dyn Read + Send>, name: &str, sink: Sink<'_>) -> Result<()> {
+    fn read_stream(
+        &self,
+        stream: Box<dyn Read + Send>,
+        name: &str,
+        options: &DecodeOptions,
+        sink: Sink<'_>,
+    ) -> Result<()> {
         match self.pcm {
             Some(pcm) => read_pcm(stream, pcm, sink).map_err(|error| of(name, error)),
-            None => {
-                decode(Input::Stream(stream), &endless(false), sink).map(drop).with_context(|| {
-                    format!(
-                        "{name}; if it is of a codec that is not built in, decode it: ffmpeg -i … -f wav - | earmark monitor"
-                    )
-                })
-            }
+            None => decode(Input::Stream(stream), options, sink)
+                .map(drop)
+                .with_context(|| name.to_owned()),
         }
     }
 }
 
-/// A station may play for ever. The external program would wait for its end.
-fn endless(with_ffmpeg: bool) -> DecodeOptions {
-    let options = DecodeOptions {
+/// A stream may go on for ever.
+fn endless() -> DecodeOptions {
+    DecodeOptions {
         duration_max_s: f64::MAX,
         input_max_bytes: u64::MAX,
         ffmpeg_timeout: Duration::from_secs(u64::from(u32::MAX)),
         ..DecodeOptions::default()
-    };
-    if with_ffmpeg { options } else { DecodeOptions { ffmpeg: None, ..options } }
+    }
 }
 
 /// Calls an address; the flag says whether the answer has an end.

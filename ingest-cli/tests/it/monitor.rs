@@ -5,11 +5,12 @@ use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use serde_json::Value;
 
-use crate::support::{Run, Server, World, testdata};
+use crate::support::{Process, Run, Server, World, testdata};
 
 const CLIP: &str = "catalog/palace.ogg";
 
@@ -88,6 +89,29 @@ fn bare_samples_come_through_a_pipe() {
     assert!(output.status.success(), "{output:?}");
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(out.contains("match_started") && out.contains("\"event\":\"summary\""), "{out}");
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_is_gone_on_with_and_nothing_is_told_twice() {
+    let server = Server::start();
+    let world = World::at(&server.url).with_catalog();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let child = world
+        .command(["monitor", "--realtime", "--format", "json", testdata(CLIP).to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(8));
+    let index = server.stop();
+    thread::sleep(Duration::from_secs(1));
+    let _again = Process::start_at(&address, index.path(), &[]);
+    let run = Run::new(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 0, "{run:?}");
+    let (told, summary) = events(&run);
+    assert_eq!(kinds(&told), ["match_started", "match_ended"], "{run:?}");
+    let [found] = &summary["matches"].as_array().unwrap()[..] else { panic!("{summary}") };
+    assert!(is_about(&found["query_start_s"], 0.0) && is_about(&found["query_end_s"], 30.0));
 }
 
 /// Answers one call like a radio station: no length, and then it hangs up.

@@ -158,6 +158,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(index: &Path, flags: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", index, flags)
+    }
+
+    /// At an address of its own.
+    pub(crate) fn start_at(address: &str, index: &Path, flags: &[&str]) -> Self {
         // Cargo puts the binaries of the workspace side by side.
         let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
         assert!(
@@ -166,7 +171,7 @@ impl Process {
             program.display()
         );
         let mut child = Command::new(program)
-            .args(["--listen", "127.0.0.1:0", "--index"])
+            .args(["--listen", address, "--index"])
             .arg(index)
             .args(flags)
             .env("NO_COLOR", "1")

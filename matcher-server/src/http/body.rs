@@ -3,17 +3,58 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
+use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
 use earmark_proto::v1::audio::Source;
 
 use super::problem::Problem;
+use crate::convert::METADATA_BYTES_MAX;
 use crate::reason::Reason;
 
 /// Media type of a fingerprint.
 pub(crate) const FINGERPRINT: &str = "application/vnd.earmark.fingerprint";
-/// Largest field of a form that is no audio, in bytes.
-pub(crate) const FIELD_BYTES_MAX: usize = 64 << 10;
+/// Largest fields of a form that are no audio, together with their names, in bytes: metadata may have as
+/// much, and a little.
+const FIELDS_BYTES_MAX: usize = METADATA_BYTES_MAX + 1024;
+
+/// The fields of a form that are no audio.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    texts: BTreeMap<String, String>,
+    bytes: usize,
+}
+
+impl Fields {
+    /// Reads a field.
+    pub(crate) async fn read(&mut self, mut field: Field<'_>) -> Result<(), Problem> {
+        let name = field.name().unwrap_or_default().to_owned();
+        self.bytes += name.len();
+        let mut bytes = Vec::new();
+        while let Some(piece) = field.chunk().await? {
+            self.bytes += piece.len();
+            if self.bytes > FIELDS_BYTES_MAX {
+                break;
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        if self.bytes > FIELDS_BYTES_MAX {
+            let text = format!(
+                "the fields of the form beside the audio have more than {FIELDS_BYTES_MAX} bytes; shorten them"
+            );
+            return Err(Problem::new(Reason::ArgumentInvalid, text));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Problem::new(Reason::ArgumentInvalid, format!("field {name} is not UTF-8"))
+        })?;
+        self.texts.insert(name, text);
+        Ok(())
+    }
+
+    pub(crate) fn into_texts(self) -> BTreeMap<String, String> {
+        self.texts
+    }
+}
 
 /// True if the body is a form.
 pub(crate) fn is_form(headers: &HeaderMap) -> bool {
@@ -50,20 +91,19 @@ pub(crate) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, S
         return Ok((source, BTreeMap::new()));
     }
     let mut form = form(request).await?;
-    let (mut source, mut fields) = (None, BTreeMap::new());
+    let (mut source, mut fields) = (None, Fields::default());
     while let Some(field) = form.next_field().await? {
-        let name = field.name().unwrap_or_default().to_owned();
-        match name.as_str() {
-            "audio" => source = Some(Source::Encoded(field.bytes().await?)),
-            "fingerprint" => source = Some(Source::Fingerprint(field.bytes().await?)),
-            _ => drop(fields.insert(name, field.text().await?)),
+        match field.name() {
+            Some("audio") => source = Some(Source::Encoded(field.bytes().await?)),
+            Some("fingerprint") => source = Some(Source::Fingerprint(field.bytes().await?)),
+            _ => fields.read(field).await?,
         }
     }
     let source = source.ok_or_else(|| {
         let text = "the form has no field audio; send the clip in it, as a file";
         Problem::new(Reason::ArgumentInvalid, text)
     })?;
-    Ok((source, fields))
+    Ok((source, fields.into_texts()))
 }
 
 /// The form of a request.

@@ -17,7 +17,7 @@ use tonic::Status;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::body;
+use super::body::{self, Fields};
 use super::model::{AddedTrack, Stats, Track, TrackPage};
 use super::problem::Problem;
 use crate::reason::Reason;
@@ -49,7 +49,7 @@ pub(crate) struct PageQuery {
     page_token: Option<String>,
 }
 
-type Fields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+type QueryFields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
 /// Adds a recording, or replaces it if its id exists with other audio
 ///
@@ -65,11 +65,11 @@ type Fields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
     ))]
 pub(super) async fn add(
     State(api): State<Api>,
-    fields: Fields,
+    fields: QueryFields,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
     let Query(fields) = fields?;
-    receive(&api, fields, request).await
+    receive(&api, None, fields, request).await
 }
 
 /// Adds or replaces the recording of this id, as POST /v1/tracks does
@@ -84,16 +84,17 @@ pub(super) async fn add(
 pub(super) async fn put(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
-    fields: Fields,
+    fields: QueryFields,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
-    let (Path(id), Query(mut fields)) = (id?, fields?);
-    fields.insert("track_id".to_owned(), id);
-    receive(&api, fields, request).await
+    let (Path(id), Query(fields)) = (id?, fields?);
+    receive(&api, Some(id), fields, request).await
 }
 
+/// Receives a track; `id` is the one of the address.
 async fn receive(
     api: &Api,
+    id: Option<String>,
     mut fields: BTreeMap<String, String>,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
@@ -104,17 +105,18 @@ async fn receive(
     let answer = if body::is_form(request.headers()) {
         let mut form = body::form(request).await?;
         let mut answer = None;
-        while let Some(mut field) = form.next_field().await? {
-            let name = field.name().unwrap_or_default().to_owned();
-            let encoding = match name.as_str() {
-                "audio" => Encoding::Audio,
-                "fingerprint" => Encoding::Fingerprint,
+        let mut of_form = Fields::default();
+        while let Some(field) = form.next_field().await? {
+            let encoding = match field.name() {
+                Some("audio") => Encoding::Audio,
+                Some("fingerprint") => Encoding::Fingerprint,
                 _ => {
-                    fields.insert(name, text_of(&mut field).await?);
+                    of_form.read(field).await?;
                     continue;
                 }
             };
-            let header = Ok(header(std::mem::take(&mut fields), encoding));
+            fields.extend(of_form.into_texts());
+            let header = Ok(header(id, fields, encoding)?);
             let pieces =
                 field.map(|piece| piece.map(data).map_err(|error| broken(error.body_text())));
             let messages = tokio_stream::once(header).chain(pieces);
@@ -128,7 +130,7 @@ async fn receive(
     } else {
         let is_fingerprint = body::is_fingerprint(request.headers());
         let encoding = if is_fingerprint { Encoding::Fingerprint } else { Encoding::Audio };
-        let header = Ok(header(fields, encoding));
+        let header = Ok(header(id, fields, encoding)?);
         let pieces = request.into_body().into_data_stream();
         let pieces = pieces.map(|piece| piece.map(data).map_err(|error| broken(error.to_string())));
         let messages = tokio_stream::once(header).chain(pieces);
@@ -139,29 +141,26 @@ async fn receive(
     Ok((status, Json(answer.into())))
 }
 
-/// The text of a field of limited length.
-async fn text_of(field: &mut axum::extract::multipart::Field<'_>) -> Result<String, Problem> {
-    let name = field.name().unwrap_or_default().to_owned();
-    let mut bytes = Vec::new();
-    while let Some(piece) = field.chunk().await? {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() > body::FIELD_BYTES_MAX {
-            let text = format!("field {name} is longer than {} bytes", body::FIELD_BYTES_MAX);
-            return Err(Problem::new(Reason::ArgumentInvalid, text));
-        }
+fn header(
+    id: Option<String>,
+    mut fields: BTreeMap<String, String>,
+    encoding: Encoding,
+) -> Result<v1::AddTrackRequest, Problem> {
+    let told_id = fields.remove("track_id");
+    if let (Some(id), Some(told)) = (&id, &told_id)
+        && id != told
+    {
+        let text = format!("track_id is {told:?}, but the address says {id:?}; leave it out");
+        return Err(Problem::new(Reason::ArgumentInvalid, text));
     }
-    String::from_utf8(bytes)
-        .map_err(|_| Problem::new(Reason::ArgumentInvalid, format!("field {name} is not UTF-8")))
-}
-
-fn header(mut fields: BTreeMap<String, String>, encoding: Encoding) -> v1::AddTrackRequest {
+    let track_id = id.or(told_id).unwrap_or_default();
     let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-    let (track_id, title, artist) = (take("track_id"), take("title"), take("artist"));
+    let (title, artist) = (take("title"), take("artist"));
     let (album, isrc) = (take("album"), take("isrc"));
     let attributes: HashMap<String, String> = fields.into_iter().collect();
     let metadata = Some(v1::Metadata { title, artist, album, isrc, attributes });
     let header = v1::AddTrackHeader { track_id, metadata, encoding: encoding.into() };
-    v1::AddTrackRequest { part: Some(Part::Header(header)) }
+    Ok(v1::AddTrackRequest { part: Some(Part::Header(header)) })
 }
 
 /// Lists tracks in ascending order of their ids, in pages

@@ -4,8 +4,6 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -31,7 +29,7 @@ use crate::status;
 use crate::work::Cancel;
 
 /// Bytes in which a decoder must find the first audio.
-const UNHEARD_BYTES_MAX: usize = 16 << 20;
+const KEPT_BYTES_MAX: u64 = 16 << 20;
 /// Pieces that wait for the decoder.
 const PIECES_MAX: usize = 4;
 
@@ -62,14 +60,8 @@ impl Streams {
             let _permits = (permit, encoded);
             let decoder = Decoder { streams, answers, cancel, runtime };
             let listener = Listener::new(options, &decoder.streams.params, start_ms);
-            let is_heard = Arc::new(AtomicBool::new(false));
-            let pieces = Pieces {
-                waiting,
-                rest: Bytes::new(),
-                unheard_bytes: 0,
-                is_heard: Arc::clone(&is_heard),
-            };
-            let run = AssertUnwindSafe(|| decoder.run(listener, start_ms, pieces, &is_heard));
+            let pieces = Pieces { waiting, rest: Bytes::new() };
+            let run = AssertUnwindSafe(|| decoder.run(listener, start_ms, pieces));
             if std::panic::catch_unwind(run).is_err() {
                 // The hook has logged message and place.
                 let text = "the server failed on this stream; it has been logged";
@@ -140,7 +132,7 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn run(&self, mut listener: Listener, start_ms: u32, pieces: Pieces, is_heard: &AtomicBool) {
+    fn run(&self, mut listener: Listener, start_ms: u32, pieces: Pieces) {
         let position_ms = u64::from(start_ms);
         let started = v1::StreamStarted { resumed: false, position_ms, position: 0 };
         let _ = self.tell(&listener, vec![Event::Started(started)]);
@@ -148,6 +140,7 @@ impl Decoder {
         let options = DecodeOptions {
             duration_max_s: f64::MAX,
             input_max_bytes: u64::MAX,
+            kept_max_bytes: KEPT_BYTES_MAX,
             ffmpeg: None,
             ..DecodeOptions::default()
         };
@@ -156,7 +149,6 @@ impl Decoder {
         let mut failed = None;
         let (mut taken_ms, mut searched_ms, mut told_ms) = (0.0, 0.0, 0.0);
         let decoded = decode(Input::Stream(Box::new(pieces)), &options, &mut |samples, rate_hz| {
-            is_heard.store(true, Ordering::Relaxed);
             taken_ms += samples.len() as f64 * 1e3 / f64::from(rate_hz.max(1));
             if let Err(status) = check_end(start_ms, whole(taken_ms), 0) {
                 failed = Some(status);
@@ -227,9 +219,6 @@ impl Decoder {
 struct Pieces {
     waiting: mpsc::Receiver<Bytes>,
     rest: Bytes,
-    /// Bytes that were read before any audio came of them.
-    unheard_bytes: usize,
-    is_heard: Arc<AtomicBool>,
 }
 
 fn whole(time_ms: f64) -> u64 {
@@ -250,13 +239,7 @@ impl Read for Pieces {
                 None => return Ok(0),
             }
         }
-        // What no built-in decoder knows is kept as a whole, for others to look at.
-        if self.unheard_bytes > UNHEARD_BYTES_MAX && !self.is_heard.load(Ordering::Relaxed) {
-            let text = "no audio of a built-in codec came in the first 16 MiB; send PCM";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
         let count = self.rest.len().min(buffer.len());
-        self.unheard_bytes = self.unheard_bytes.saturating_add(count);
         self.rest.copy_to_slice(&mut buffer[..count]);
         Ok(count)
     }

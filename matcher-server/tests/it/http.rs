@@ -124,8 +124,16 @@ async fn errors_are_problems_with_a_reason_and_a_way_out() {
     with(&server, |client| {
         let large = vec![0; 200 << 10];
         let (kind, lacks_audio) = form(&[], ("other", b"x"));
+        let many: Vec<_> = (0..20_000).map(|i| (format!("f{i}"), "x")).collect();
+        let many: Vec<_> = many.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+        let (_, fields) = form(&many, ("audio", b"x"));
+        let (_, other_id) = form(&[("track_id", "b")], ("audio", &wav(&tune(1, 3))));
+        let lying = client.send("PUT", "/v1/tracks/a", &kind, &other_id);
+        assert_eq!((lying.0.0, &lying.0.1["reason"]), (400, &"ARGUMENT_INVALID".into()));
+        assert_eq!(client.get("/v1/match").0, 405);
         for (path, kind, body, status, reason) in [
-            ("/v1/match", "audio/wav", &b"this is no audio"[..], 422, "AUDIO_UNDECODABLE"),
+            ("/v1/tracks", &*kind, &fields[..], 400, "ARGUMENT_INVALID"),
+            ("/v1/match", "audio/wav", b"this is no audio", 422, "AUDIO_UNDECODABLE"),
             ("/v1/match", "audio/wav", &[], 400, "ARGUMENT_INVALID"),
             ("/v1/match", "audio/wav", &large, 413, "TOO_LARGE"),
             ("/v1/match?max_matches=x", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),

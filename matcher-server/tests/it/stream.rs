@@ -289,6 +289,23 @@ async fn what_is_no_stream_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_without_audio_are_not_kept_for_ever() {
+    let (_server, mut matcher) = server("").await;
+    let format = Format::Encoded(EncodedFormat {});
+    let mut call = Call::open(&mut matcher, header(format, "")).await.unwrap();
+    call.started().await;
+    // A container that no built-in decoder knows.
+    call.send(b"FLV\x01".to_vec(), None).await;
+    for _ in 0..17 {
+        call.send(vec![7; 1 << 20], None).await;
+    }
+    // The client does not end the stream: the server does.
+    let status = call.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("first 16777216 bytes"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_are_counted_and_free_their_places() {
     let (_server, mut matcher) = server("streams_max = 2\nstream_pause_max = '300ms'").await;
     let mut first = Call::open(&mut matcher, header(pcm(RATE_HZ), "")).await.unwrap();

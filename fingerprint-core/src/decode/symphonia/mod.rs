@@ -16,7 +16,7 @@ use symphonia::core::io::MediaSource as _;
 use symphonia::core::packet::Packet;
 
 use super::mixdown::Mixdown;
-use super::source::{Source, TooLarge};
+use super::source::{KeptTooMuch, Source, TooLarge};
 use super::{DecodeError, DecodeSummary, Meter, Refusal, Refused};
 use crate::params::{RATE_MAX_HZ, RATE_MIN_HZ};
 use open::Track;
@@ -66,9 +66,13 @@ pub(super) fn decode(
 /// Names the error of a reader.
 pub(super) fn read_error(source: io::Error, name: &str) -> DecodeError {
     let name = name.to_owned();
-    match source.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
-        Some(TooLarge { limit_bytes }) => DecodeError::TooLarge { name, limit_bytes: *limit_bytes },
-        None => DecodeError::Io { name, source },
+    let inner = source.get_ref();
+    if let Some(TooLarge { limit_bytes }) = inner.and_then(|inner| inner.downcast_ref()) {
+        DecodeError::TooLarge { name, limit_bytes: *limit_bytes }
+    } else if let Some(KeptTooMuch { limit_bytes }) = inner.and_then(|inner| inner.downcast_ref()) {
+        DecodeError::NotStreamable { name, kept_bytes: *limit_bytes }
+    } else {
+        DecodeError::Io { name, source }
     }
 }
 

@@ -133,17 +133,24 @@ impl Heard {
     fn take_one(&mut self, mut fresh: Found, telling: &mut Telling<'_>) -> Result<(), MatchError> {
         let window_ms = f64::from(telling.now_ms.saturating_sub(WINDOW_MS));
         for tracked in &mut self.tracked {
-            if !is_going_on(&tracked.found, &fresh) {
-                continue;
-            }
-            if !tracked.has_ended {
+            let goes_on = is_going_on(&tracked.found, &fresh);
+            if goes_on && !tracked.has_ended {
                 extend(&mut tracked.found, fresh);
                 tracked.tell_update(telling);
                 return Ok(());
             }
-            // What was told already is no new match.
-            cut_before(&mut fresh.alignment, tracked.found.alignment.end_ms() + REENTRY_MS);
-            if fresh.alignment.covered_ms() < REENTRY_MIN_MS {
+            let is_of_track = tracked.found.candidate.span == fresh.candidate.span;
+            if !tracked.has_ended || !is_of_track {
+                continue;
+            }
+            // What was told already is no new match, nor is another place of the track for it.
+            let (old, fresh) = (&tracked.found.alignment, &mut fresh.alignment);
+            if goes_on {
+                cut_before(fresh, old.end_ms() + REENTRY_MS);
+            } else if overlaps(old, fresh) {
+                cut_before(fresh, old.end_ms());
+            }
+            if fresh.covered_ms() < REENTRY_MIN_MS {
                 return Ok(());
             }
         }

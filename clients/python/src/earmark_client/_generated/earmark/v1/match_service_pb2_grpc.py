@@ -72,7 +72,8 @@ class MatchServiceServicer(object):
         end in it. The first message carries the header, those after it the audio as it comes; the server
         answers with events for as long as the stream lasts, hours or days. A client that closes its side
         gets the last events and then OK. If it sends faster than the server can search, the server reads
-        more slowly; nothing is lost.
+        more slowly; nothing is lost. A connection carries a limited number of calls at a time (a fourth of
+        the server's requests-open-max): open several connections for more streams.
 
         Errors: INVALID_ARGUMENT if the header is missing, repeated or out of range, or the audio cannot be
         decoded; FAILED_PRECONDITION if a fingerprint was made with other parameters; RESOURCE_EXHAUSTED if
