@@ -4,6 +4,8 @@
 
 mod backup;
 mod bench_server;
+mod connect;
+mod keys;
 mod monitor;
 mod reindex;
 mod upkeep;
@@ -17,8 +19,10 @@ pub(crate) use backup::{BackupArgs, RestoreArgs};
 pub(crate) use bench_server::BenchServerArgs;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use connect::{ConnectArgs, KEY_ENV};
 use fingerprint_core::matching::SpeedSearch;
 use fingerprint_core::units::TrackId;
+pub(crate) use keys::KeysCommand;
 pub(crate) use monitor::{MonitorArgs, PcmArg};
 pub(crate) use reindex::ReindexArgs;
 pub(crate) use upkeep::{CheckArgs, CompactArgs};
@@ -37,6 +41,7 @@ Exit codes:
   ingest   0 every file is in the catalog, 2 something failed, 130 interrupted
   backup   0 done, 2 an error, or with --verify: something is damaged
   tracks   0 done, 1 a track was not there, 2 an error
+  keys     0 done, 1 a key was not there, 2 an error
   check    0 the index is whole, 1 something is or was wrong, 2 it could not be checked
   reindex  0 the new index is complete, 2 an error or a damaged track, 130 interrupted
   others   0 done, 2 an error
@@ -45,6 +50,7 @@ Exit codes:
 Environment:
   EARMARK_INDEX    folder of the index, where neither --index nor --server is given
   EARMARK_SERVER   URL of earmark-server, likewise
+  EARMARK_KEY      key that the server wants, where there is no --key-file
   EARMARK_LOG      what is logged to standard error, e.g. debug (default: own warnings)";
 
 const MATCH_HELP: &str = "\
@@ -116,6 +122,9 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Make a new index of an old one, which is of an older format or of other parameters
     Reindex(ReindexArgs),
+    /// Make, list and revoke the keys of a server
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Measure what a server can do: many streams at a time
     BenchServer(BenchServerArgs),
     /// Print a completion script for a shell
@@ -144,6 +153,8 @@ pub(crate) struct TargetArgs {
     /// Longest wait for one answer of the server
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 /// The catalog to work on, after flags and environment were weighed.
@@ -151,8 +162,8 @@ pub(crate) struct TargetArgs {
 pub(crate) enum Target {
     /// An index of this machine.
     Index(PathBuf),
-    /// A server, and the longest wait for one answer.
-    Server { url: String, timeout: Duration },
+    /// A server, the longest wait for one answer, and how to get in.
+    Server { url: String, timeout: Duration, connect: ConnectArgs },
 }
 
 #[derive(Debug, Args)]
@@ -339,7 +350,8 @@ impl TargetArgs {
     }
 
     fn resolve_with(&self, env: impl Fn(&str) -> Option<OsString>) -> Result<Target> {
-        let server = |url: String| Target::Server { url, timeout: self.timeout };
+        let (timeout, connect) = (self.timeout, &self.connect);
+        let server = |url: String| Target::Server { url, timeout, connect: connect.clone() };
         match (&self.index, &self.server) {
             (Some(dir), _) => return Ok(Target::Index(dir.clone())),
             (None, Some(url)) => return Ok(server(url.clone())),
@@ -403,6 +415,7 @@ mod tests {
             index: index.map(PathBuf::from),
             server: server.map(str::to_owned),
             timeout: Duration::from_secs(1),
+            connect: ConnectArgs::default(),
         }
     }
 

@@ -24,14 +24,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::args::BenchServerArgs;
+use crate::catalog::dial::{Calls, Dial};
 use crate::report;
 use crate::report::bench_server::{Quantiles, StreamFigures};
 
 /// Streams of one connection; a server allows so many for each.
 const STREAMS_PER_CONNECTION: usize = 25;
+/// Longest time to connect.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Packets that wait for the transport.
 const PACKETS_MAX: usize = 8;
 /// Longest time that is told apart, in milliseconds: an hour.
@@ -96,13 +98,10 @@ fn read(path: &Path, own_rate: bool) -> Result<Audio> {
 
 async fn stream_all(args: &BenchServerArgs, audio: Vec<Audio>) -> Result<StreamFigures> {
     let count = usize::from(args.streams);
-    let endpoint = Endpoint::from_shared(args.server.clone()).with_context(|| {
-        format!("{:?} is not an address; try http://127.0.0.1:50051", args.server)
-    })?;
+    let dial = Dial::new(&args.server, &args.connect)?;
     let mut channels = Vec::new();
     for _ in 0..count.div_ceil(STREAMS_PER_CONNECTION) {
-        let channel = endpoint.connect().await;
-        channels.push(channel.with_context(|| format!("no server answers at {}", args.server))?);
+        channels.push(dial.connect(CONNECT_TIME_MAX).await?);
     }
     let times = || Histogram::new_with_max(TIME_MAX_MS, 3).context("times cannot be counted");
     let measured = Arc::new(Mutex::new(Measured {
@@ -152,7 +151,7 @@ async fn stream_all(args: &BenchServerArgs, audio: Vec<Audio>) -> Result<StreamF
 
 /// A stream that sends a file over and over.
 struct StreamOfFile {
-    channel: Channel,
+    channel: Calls,
     audio: Arc<Audio>,
     /// Sample with which it begins.
     first: usize,

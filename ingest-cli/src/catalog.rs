@@ -4,6 +4,7 @@
 //! `remote` talks gRPC. Only these two know the difference.
 
 mod convert;
+pub(crate) mod dial;
 mod embedded;
 mod link;
 mod remote;
@@ -26,6 +27,7 @@ use fingerprint_core::units::{ContentHash, TrackId};
 use crate::args::Target;
 use crate::contract::MatchRow;
 use crate::contract::live::LiveRow;
+use dial::Dial;
 use embedded::EmbeddedCatalog;
 use remote::RemoteCatalog;
 pub(crate) use upload::read_limited;
@@ -171,6 +173,8 @@ pub(crate) fn open(target: &Target, access: Access, command: &str) -> Result<Box
         Target::Server { .. } if access == Access::ReadOnly => {
             bail!("--read-only is for an index of this machine; give --index DIR")
         }
-        Target::Server { url, timeout } => Box::new(RemoteCatalog::connect(url, *timeout)?),
+        Target::Server { url, timeout, connect } => {
+            Box::new(RemoteCatalog::connect(&Dial::new(url, connect)?, *timeout)?)
+        }
     })
 }

@@ -16,6 +16,7 @@ mod folder;
 mod guard;
 mod ingest;
 mod interrupt;
+mod keys;
 mod match_cmd;
 mod monitor;
 mod reindex;
@@ -76,6 +77,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Monitor(args) => monitor::run(&args),
         Command::Tracks(command) => tracks::run(&command),
         Command::Stats(args) => stats::run(&args),
+        Command::Keys(command) => keys::run(command),
         Command::BenchServer(args) => bench_server::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),

@@ -8,6 +8,7 @@ pub(crate) mod backups;
 pub(crate) mod bench_server;
 pub(crate) mod check;
 pub(crate) mod compact;
+pub(crate) mod keys;
 pub(crate) mod matches;
 pub(crate) mod monitor;
 pub(crate) mod progress;

@@ -19,6 +19,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
+use crate::access::Caller;
 use crate::config::Config;
 use crate::reason::Reason;
 
@@ -100,7 +101,8 @@ where
         let asked = client_timeout(request.headers());
         let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
         // Dropped unfinished when the client hangs up.
-        let mut line = AccessLine::new(request.uri().path().to_owned());
+        let caller = request.extensions().get::<Caller>();
+        let mut line = AccessLine::new(request.uri().path().to_owned(), caller);
         let Some(open) = self.limits.admit() else {
             line.end(format!("{:?}", Code::ResourceExhausted));
             let text = "server is busy with other requests; try again in a moment";
@@ -178,13 +180,16 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
 /// Writes the log line of one request when it ends, however it ends.
 pub(crate) struct AccessLine {
     path: String,
+    /// Id of the key that was shown.
+    key: Option<String>,
     started: Instant,
     code: Option<String>,
 }
 
 impl AccessLine {
-    pub(crate) fn new(path: String) -> Self {
-        Self { path, started: Instant::now(), code: None }
+    pub(crate) fn new(path: String, caller: Option<&Caller>) -> Self {
+        let key = caller.map(|caller| caller.id().to_owned());
+        Self { path, key, started: Instant::now(), code: None }
     }
 
     /// How it ended, if it did not because its client hung up.
@@ -196,9 +201,9 @@ impl AccessLine {
 impl Drop for AccessLine {
     fn drop(&mut self) {
         let elapsed_ms = (self.started.elapsed().as_secs_f64() * 1e5).round() / 1e2;
-        let path = &self.path;
+        let (path, key) = (&self.path, self.key.as_deref());
         let code = self.code.as_deref().unwrap_or("hung up");
-        tracing::info!(path, code, elapsed_ms, "request");
+        tracing::info!(path, key, code, elapsed_ms, "request");
     }
 }
 

@@ -15,13 +15,16 @@ mod tracks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde::Serialize;
 use tonic::Status;
 use tonic::service::Routes;
@@ -31,11 +34,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::problem::Problem;
+use crate::access::{self, Access};
 use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::{AccessLine, Limits};
 use crate::match_service::Matcher;
 use crate::reason::Reason;
+
+/// Most bytes, and longest time, that are spent on the rest of a refused request.
+const DRAINED_BYTES_MAX: usize = 1 << 20;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -62,7 +70,14 @@ struct Health {
 
 /// All routes, those of `grpc` included, which gRPC-web reaches too. Each request for JSON passes the
 /// admission of gRPC; asking for health does not.
-pub(crate) fn router(api: Api, limits: Limits, config: &Config, grpc: Routes) -> Routes {
+pub(crate) fn router(
+    api: Api,
+    limits: Limits,
+    config: &Config,
+    access: Arc<Access>,
+    grpc: Routes,
+) -> Routes {
+    let guard = axum::middleware::from_fn_with_state(access, access::guard);
     let clips = OpenApiRouter::new()
         .routes(routes!(matching::match_clip))
         .layer(DefaultBodyLimit::max(config.message_bytes_max));
@@ -72,7 +87,10 @@ pub(crate) fn router(api: Api, limits: Limits, config: &Config, grpc: Routes) ->
         .routes(routes!(tracks::get, tracks::put, tracks::remove))
         .routes(routes!(tracks::stats))
         .layer(DefaultBodyLimit::disable());
-    let served = clips.merge(tracks).layer(axum::middleware::from_fn_with_state(limits, admit));
+    let served = clips
+        .merge(tracks)
+        .layer(axum::middleware::from_fn_with_state(limits, admit))
+        .layer(guard.clone());
     let health = OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready));
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(served)
@@ -86,7 +104,7 @@ pub(crate) fn router(api: Api, limits: Limits, config: &Config, grpc: Routes) ->
     };
     let router = router.method_not_allowed_fallback(other_method);
     // gRPC-web's layer refuses whatever is neither gRPC nor gRPC-web.
-    let grpc = grpc.into_axum_router().layer(GrpcWebLayer::new());
+    let grpc = grpc.into_axum_router().layer(guard).layer(GrpcWebLayer::new());
     let routes = router.route("/v1/openapi.json", get(document)).merge(grpc).fallback(nothing_here);
     Routes::from(routes)
 }
@@ -123,12 +141,33 @@ pub(crate) fn grpc_answer(status: &Status) -> Response {
     status.clone().into_http::<tonic::body::Body>().map(axum::body::Body::new)
 }
 
+/// Reads on, within limits, what comes of a request that is answered already: a client of HTTP/1.1 that still sends
+/// when the connection is closed would see a broken connection, and not why it was refused.
+pub(crate) async fn drain(request: Request) {
+    let waits = request.headers().contains_key(header::EXPECT);
+    if request.version() > Version::HTTP_11 || waits {
+        return;
+    }
+    let mut body = request.into_body();
+    let mut bytes_left = DRAINED_BYTES_MAX;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(left) = bytes_left.checked_sub(bytes) else { return };
+            bytes_left = left;
+        }
+    };
+    // Whoever is slower has had its chance.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
+}
+
 /// Lets a request in if there is a place for it, ends it when its time is over, and logs it.
 async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
-    let mut line = AccessLine::new(path);
+    let mut line = AccessLine::new(path, request.extensions().get());
     let answer = match limits.admit() {
         None => {
+            drain(request).await;
             let text = "server is busy with other requests; try again in a moment";
             Problem::new(Reason::ServerBusy, text).into_response()
         }

@@ -2,12 +2,13 @@
 //! HTTP as JSON, on one port.
 //!
 //! ```text
-//! connection ─ envelope ─▶ service ─ work ─▶ core ─ convert, status ─▶ answer
+//! connection ─ transport ─ access ─ envelope ─▶ service ─ work ─▶ core ─ convert, status ─▶ answer
 //! ```
 //!
 //! [`run`] serves until it is told to stop. Services decode requests, call the core on a
 //! `work` pool and encode its answers; no algorithm lives here.
 
+pub mod access;
 mod analysis;
 mod backup_service;
 mod catalog_service;
@@ -16,12 +17,15 @@ mod convert;
 mod envelope;
 mod follow;
 mod http;
+pub mod keys;
 mod match_service;
 pub mod opening;
 mod reason;
+pub mod security;
 mod status;
 mod stream;
 pub mod telemetry;
+pub mod transport;
 mod upload;
 mod work;
 
@@ -37,11 +41,9 @@ use earmark_proto::v1::match_service_server::MatchServiceServer;
 use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
 use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
@@ -52,14 +54,12 @@ use crate::config::Config;
 use crate::envelope::Envelope;
 use crate::http::Api;
 use crate::match_service::Matcher;
+use crate::security::Security;
 use crate::stream::Streams;
 use crate::work::Work;
 
 /// How long cancelled work may take to notice it.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
-/// Pause after a connection could not be accepted, for example because all file descriptors are
-/// in use: trying again at once would only burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Peers that have vanished without a word are found out by pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME_MAX: Duration = Duration::from_secs(20);
@@ -124,6 +124,7 @@ pub enum Ending {
 pub async fn run(
     listener: TcpListener,
     config: Config,
+    security: Security,
     served: Served,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ending, ServerError> {
@@ -155,13 +156,7 @@ pub async fn run(
     report(&health, names, ServingStatus::Serving).await;
 
     let address = listener.local_addr().map_err(ServerError::Socket)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|accepted| async {
-        if let Err(error) = &accepted {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        accepted
-    });
+    let incoming = security.transport.accept(listener);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let grpc = Routes::default()
         .add_service(Envelope::new(matcher, limits.clone()))
@@ -171,7 +166,7 @@ pub async fn run(
         .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
         // grpcio's and other clients of before 2023 know only this one.
         .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
-    let routes = http::router(api, limits, &config, grpc);
+    let routes = http::router(api, limits, &config, Arc::clone(&security.access), grpc);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
@@ -179,12 +174,13 @@ pub async fn run(
         // JSON and gRPC-web come over HTTP/1.1, too.
         .accept_http1(true)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(Box::pin(incoming), async {
+        .serve_with_incoming_shutdown(incoming, async {
             // An error means that the sender is gone, which is a reason to stop as well.
             let _ = stopped.await;
         });
     let mut server = std::pin::pin!(server);
     tracing::info!("listening on {address}");
+    let _fresh = security.keep_fresh();
     let _keeping_up = follow::keep_up(&served, config.follow);
     tokio::select! {
         ended = &mut server => {

@@ -11,7 +11,9 @@ use clap::Parser;
 use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
+use matcher_server::security::Security;
 use matcher_server::{Served, opening, run, telemetry};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
@@ -23,6 +25,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// How long threads that still run may hold up the end of the process.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
+/// Files that an index may have open, and what else the process needs.
+const INDEX_FILES: u64 = 1_024;
 /// Exit code after a second signal.
 const EXIT_AT_ONCE: i32 = 130;
 
@@ -108,18 +112,34 @@ fn open(config: &Config, scratch: Option<&Path>) -> anyhow::Result<Served> {
     }
 }
 
+/// Raises the limit of open files as far as the process may: the usual one of 1,024 is for old programs.
+fn allow_files(connections_max: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let wanted = connections_max as u64 + INDEX_FILES;
+    if files < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            "the process may open fewer files than connections-max takes; raise `ulimit -n` (LimitNOFILE in a unit)"
+        );
+    }
+}
+
 async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Served> {
+    let security = Security::load(&config)?;
+    allow_files(config.connections_max);
     let listener = TcpListener::bind(&config.listen).await.with_context(|| {
         format!("could not listen on {}; choose another address with --listen", config.listen)
     })?;
-    if !listener.local_addr()?.ip().is_loopback() {
-        tracing::warn!(
-            "whoever reaches this address can read and change the catalog, and delete its old backups"
-        );
-    }
+    security.check_address(listener.local_addr()?, &config)?;
     let (settings, scratch) = (config.clone(), scratch.map(|folder| folder.path().to_owned()));
     let opening = tokio::task::spawn_blocking(move || open(&settings, scratch.as_deref()));
-    let (listener, served) = opening::answer_until(listener, opening).await?;
+    let (listener, served) = opening::answer_until(listener, &security.transport, opening).await?;
     let served = served.context("opening the index broke down")??;
     // Before the server says that it listens, so that no signal can come too early.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -139,6 +159,6 @@ async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Serv
             std::process::exit(EXIT_AT_ONCE);
         });
     };
-    run(listener, config, served.clone(), shutdown).await?;
+    run(listener, config, security, served.clone(), shutdown).await?;
     Ok(served)
 }

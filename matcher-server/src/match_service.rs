@@ -1,5 +1,6 @@
 //! `MatchService`: checks the request, has the core decode and search, encodes the answer.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use fingerprint_core::params::{Params, Role};
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Caller;
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
@@ -115,11 +117,17 @@ impl v1::match_service_server::MatchService for Matcher {
         &self,
         request: Request<v1::BatchMatchRequest>,
     ) -> Result<Response<v1::BatchMatchResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let requests = request.into_inner().requests;
         if requests.is_empty() || requests.len() > BATCH_MAX {
             let text =
                 format!("requests has {} clips, it must have 1 to {BATCH_MAX}", requests.len());
             return Err(Reason::ArgumentInvalid.status(text));
+        }
+        // The call has counted as one of them already.
+        let more = u32::try_from(requests.len() - 1).ok().and_then(NonZeroU32::new);
+        if let (Some(caller), Some(more)) = (caller, more) {
+            caller.charge(more)?;
         }
         let mut results = vec![v1::BatchMatchResult::default(); requests.len()];
         let mut waiting = requests.into_iter().enumerate();
@@ -150,7 +158,8 @@ impl v1::match_service_server::MatchService for Matcher {
         &self,
         request: Request<Streaming<v1::MatchStreamRequest>>,
     ) -> Result<Response<StreamAnswer>, Status> {
-        self.streams.open(request.into_inner()).await.map(Response::new)
+        let caller = request.extensions().get::<Caller>().cloned();
+        self.streams.open(request.into_inner(), caller).await.map(Response::new)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -13,11 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::http::{self, Problem};
 use crate::reason::Reason;
+use crate::transport::Transport;
 
 /// How long whoever asks for health may hold the server up once it is ready.
 const HANGUP_MAX: Duration = Duration::from_millis(500);
@@ -30,6 +31,7 @@ const HANGUP_MAX: Duration = Duration::from_millis(500);
 /// If the listener is no good.
 pub async fn answer_until<T>(
     listener: TcpListener,
+    transport: &Arc<Transport>,
     open: impl Future<Output = T>,
 ) -> io::Result<(TcpListener, T)> {
     let listener = listener.into_std()?;
@@ -41,7 +43,7 @@ pub async fn answer_until<T>(
         .accept_http1(true)
         .add_routes(Routes::from(router()))
         .add_service(health_service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(ours), async {
+        .serve_with_incoming_shutdown(transport.accept(ours), async {
             // An error means that the sender is gone, which is a reason to stop as well.
             let _ = stopped.await;
         });
@@ -86,13 +88,19 @@ mod tests {
     use tonic_health::pb::health_client::HealthClient;
 
     use super::*;
+    use crate::config::Settings;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_server_that_opens_its_index_lives_and_is_not_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (opened, open) = oneshot::channel();
-        let answering = tokio::spawn(answer_until(listener, open));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, "index = 'unused'").unwrap();
+        let config = Settings::from_file(&path).unwrap().resolve().unwrap();
+        let transport = Arc::new(Transport::load(&config).unwrap());
+        let answering = tokio::spawn(async move { answer_until(listener, &transport, open).await });
         let channel = Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap();
         let mut health = HealthClient::new(channel.clone());
         let answer = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();

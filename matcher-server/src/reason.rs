@@ -28,6 +28,14 @@ pub(crate) enum Reason {
     FingerprintOtherRelease,
     /// There is no such track.
     TrackNotFound,
+    /// The server wants a key, and the request shows none.
+    KeyMissing,
+    /// The key is not known, was revoked or has expired.
+    KeyInvalid,
+    /// The key does not allow this.
+    ScopeMissing,
+    /// The key's limits are reached.
+    KeyLimit,
     /// All places are taken; the same request may succeed a moment later.
     ServerBusy,
     /// The deadline has passed, the client's or the server's.
@@ -51,13 +59,17 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::ArgumentInvalid,
         Self::AudioUndecodable,
         Self::TooLarge,
         Self::FingerprintMalformed,
         Self::FingerprintOtherRelease,
         Self::TrackNotFound,
+        Self::KeyMissing,
+        Self::KeyInvalid,
+        Self::ScopeMissing,
+        Self::KeyLimit,
         Self::ServerBusy,
         Self::DeadlinePassed,
         Self::ClientStalled,
@@ -79,6 +91,10 @@ impl Reason {
             Self::FingerprintMalformed => "FINGERPRINT_MALFORMED",
             Self::FingerprintOtherRelease => "FINGERPRINT_OTHER_RELEASE",
             Self::TrackNotFound => "TRACK_NOT_FOUND",
+            Self::KeyMissing => "KEY_MISSING",
+            Self::KeyInvalid => "KEY_INVALID",
+            Self::ScopeMissing => "SCOPE_MISSING",
+            Self::KeyLimit => "KEY_LIMIT",
             Self::ServerBusy => "SERVER_BUSY",
             Self::DeadlinePassed => "DEADLINE_PASSED",
             Self::ClientStalled => "CLIENT_STALLED",
@@ -97,7 +113,11 @@ impl Reason {
             Self::ArgumentInvalid | Self::AudioUndecodable | Self::FingerprintMalformed => {
                 Code::InvalidArgument
             }
-            Self::TooLarge | Self::ServerBusy | Self::StorageFull => Code::ResourceExhausted,
+            Self::KeyMissing | Self::KeyInvalid => Code::Unauthenticated,
+            Self::ScopeMissing => Code::PermissionDenied,
+            Self::TooLarge | Self::KeyLimit | Self::ServerBusy | Self::StorageFull => {
+                Code::ResourceExhausted
+            }
             Self::FingerprintOtherRelease | Self::ReadOnly | Self::NotConfigured => {
                 Code::FailedPrecondition
             }
@@ -122,7 +142,9 @@ impl Reason {
             | Self::Conflict
             | Self::ReadOnly
             | Self::NotConfigured => 409,
-            Self::ServerBusy => 429,
+            Self::KeyMissing | Self::KeyInvalid => 401,
+            Self::ScopeMissing => 403,
+            Self::KeyLimit | Self::ServerBusy => 429,
             Self::StorageFull => 507,
             Self::Unavailable => 503,
             Self::DeadlinePassed => 504,
@@ -137,10 +159,19 @@ impl Reason {
 
     /// A status that says so, and in words what to do.
     pub(crate) fn status(self, text: impl Into<String>) -> Status {
+        self.status_retried_after(text, self.retry_after())
+    }
+
+    /// The same, where it is known when the request may be sent again.
+    pub(crate) fn status_retried_after(
+        self,
+        text: impl Into<String>,
+        pause: Option<Duration>,
+    ) -> Status {
         let mut details = ErrorDetails::new();
         details.set_error_info(self.name(), DOMAIN, []);
-        if let Some(pause) = self.retry_after() {
-            details.set_retry_info(Some(pause));
+        if pause.is_some() {
+            details.set_retry_info(pause);
         }
         Status::with_error_details(self.code(), text, details)
     }

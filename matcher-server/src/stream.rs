@@ -16,6 +16,7 @@ mod parking;
 mod pcm;
 mod session;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,13 @@ use fingerprint_core::index::Index;
 use fingerprint_core::params::Params;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Code, Status, Streaming};
 
 use self::parking::{Claim, Parked, Parking};
 use self::session::{Format, Place, Search, Session};
+use crate::access::Caller;
 use crate::config::Config;
 use crate::reason::Reason;
 use crate::work::Work;
@@ -56,7 +58,8 @@ const STREAM_ID_BYTES_MAX: usize = 128;
 /// A stream whose jobs wait no longer than this for a worker may search for changed recordings.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
 
-type Requests = Streaming<v1::MatchStreamRequest>;
+/// What a client of a stream sends.
+type Requests = Pin<Box<dyn Stream<Item = Result<v1::MatchStreamRequest, Status>> + Send + Sync>>;
 type Sender = mpsc::Sender<Result<v1::MatchStreamResponse, Status>>;
 
 /// What a client of a stream reads.
@@ -115,8 +118,19 @@ impl Streams {
         self.parking.clear();
     }
 
-    /// Reads the header, and follows the stream on a task of its own.
-    pub(crate) async fn open(&self, mut requests: Requests) -> Result<StreamAnswer, Status> {
+    /// Reads the header, and follows the stream on a task of its own, for as long as the caller's key is valid.
+    pub(crate) async fn open(
+        &self,
+        requests: Streaming<v1::MatchStreamRequest>,
+        caller: Option<Caller>,
+    ) -> Result<StreamAnswer, Status> {
+        let mut requests: Requests = match caller {
+            None => Box::pin(requests),
+            Some(caller) => Box::pin(requests.map(move |message| {
+                caller.check_valid()?;
+                message
+            })),
+        };
         let first = tokio::time::timeout(self.config.stream_pause_max, requests.next()).await;
         let first = first.map_err(|_| self.paused())?.transpose()?;
         let header = match first.and_then(|message| message.part) {
@@ -338,7 +352,7 @@ impl Follower {
                 // The connection is broken; whatever was wrong with a message was the transport's.
                 Ok(Some(Err(status))) => {
                     return Err(match status.code() {
-                        tonic::Code::OutOfRange | tonic::Code::InvalidArgument => {
+                        Code::OutOfRange | Code::InvalidArgument | Code::Unauthenticated => {
                             Broken::Failed(status)
                         }
                         _ => Broken::Gone,

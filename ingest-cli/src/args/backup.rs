@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Target, TargetArgs, TextFormat};
+use super::{ConnectArgs, Target, TargetArgs, TextFormat};
 
 const BACKUP_HELP: &str = "\
 Exit codes: 0 done, 2 an error, or with --verify: something is damaged.
@@ -38,6 +38,8 @@ pub(crate) struct BackupArgs {
     /// Longest wait for the server
     #[arg(long, value_name = "TIME", default_value = "1day", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// Delete older backups than the last N afterwards
     #[arg(long, value_name = "N", conflicts_with_all = ["list", "verify"])]
     pub(crate) keep: Option<NonZeroU32>,
@@ -60,7 +62,8 @@ impl BackupArgs {
     /// As [`TargetArgs::resolve`].
     pub(crate) fn target(&self) -> Result<Target> {
         let (index, server) = (self.index.clone(), self.server.clone());
-        TargetArgs { index, server, timeout: self.timeout }.resolve()
+        let connect = self.connect.clone();
+        TargetArgs { index, server, timeout: self.timeout, connect }.resolve()
     }
 }
 

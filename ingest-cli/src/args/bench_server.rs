@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::TextFormat;
+use super::{ConnectArgs, TextFormat};
 
 const BENCH_HELP: &str = "\
 Streams of 16-bit samples at 16 kHz are sent as fast as they play, each by a schedule of its own that
@@ -21,6 +21,8 @@ pub(crate) struct BenchServerArgs {
     /// Address of earmark-server, e.g. http://127.0.0.1:50051
     #[arg(long, value_name = "URL", env = super::SERVER_ENV)]
     pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
     /// Audio files that are sent; streams begin at random places of them
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,

@@ -3,69 +3,55 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use earmark_proto::v1::backup_service_client::BackupServiceClient;
 use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
 use fingerprint_core::params::Params;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
+
+use crate::args::KEY_ENV;
+
+use super::dial::{Calls, Dial};
 
 /// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
 const ANSWER_BYTES_MAX: usize = 72 << 20;
 /// Waits before asking again when the server is busy or away; 12.6 s in all.
 const RETRY_WAITS_MS: [u64; 6] = [200, 400, 800, 1_600, 3_200, 6_400];
-/// How often a silent server is asked whether it is there, and how long it may take to say so.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Reason of a server that may have time a moment later.
-const BUSY: &str = "SERVER_BUSY";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reasons of a server that may have time a moment later.
+const BUSY: [&str; 2] = ["SERVER_BUSY", "KEY_LIMIT"];
 
 /// What one call needs; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Link {
-    channel: Channel,
+    calls: Calls,
     url: String,
     timeout: Duration,
     pub(super) params: Params,
 }
 
 impl Link {
-    /// Connects to the server at `url`.
+    /// Connects to a server.
     ///
     /// # Errors
     ///
-    /// If `url` is no address, or nobody answers there.
-    pub(super) async fn connect(url: &str, timeout: Duration) -> Result<Self> {
-        let url = complete_url(url)?;
-        let endpoint = Endpoint::from_shared(url.clone())
-            .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .tcp_nodelay(true)
-            // A network that is gone says nothing.
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
-            .context("the user agent is not a header value")?;
-        let channel = endpoint
-            .connect()
-            .await
-            .with_context(|| format!("no server answers at {url}; is earmark-server running?"))?;
-        Ok(Self { channel, url, timeout, params: Params::default() })
+    /// If nobody answers there.
+    pub(super) async fn connect(dial: &Dial, timeout: Duration) -> Result<Self> {
+        let calls = dial.connect(timeout).await?;
+        Ok(Self { calls, url: dial.url().to_owned(), timeout, params: Params::default() })
     }
 
-    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
-        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(super) fn catalog(&self) -> CatalogServiceClient<Calls> {
+        CatalogServiceClient::new(self.calls.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(super) fn matcher(&self) -> MatchServiceClient<Channel> {
-        MatchServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(super) fn matcher(&self) -> MatchServiceClient<Calls> {
+        MatchServiceClient::new(self.calls.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(super) fn backups(&self) -> BackupServiceClient<Channel> {
-        BackupServiceClient::new(self.channel.clone())
+    pub(super) fn backups(&self) -> BackupServiceClient<Calls> {
+        BackupServiceClient::new(self.calls.clone())
     }
 
     /// Longest wait for one answer.
@@ -99,6 +85,12 @@ impl Link {
         let url = &self.url;
         let text = if status.message().is_empty() { "no reason given" } else { status.message() };
         match status.code() {
+            // What a server that wants TLS answers to a client without looks so.
+            Code::Internal | Code::Unknown | Code::Unavailable
+                if url.starts_with("http://") && text.contains("h2 protocol error") =>
+            {
+                anyhow!("{url} does not answer in plain HTTP/2: {text}; does it want https://?")
+            }
             Code::Unavailable => anyhow!("the server at {url} cannot be reached: {text}"),
             // What the server itself says of a limit of its own.
             Code::DeadlineExceeded if !text.is_empty() && !text.contains("Timeout expired") => {
@@ -108,6 +100,9 @@ impl Link {
                 "the server at {url} did not answer within {}; raise --timeout",
                 humantime::format_duration(self.timeout)
             ),
+            Code::Unauthenticated => {
+                anyhow!("{text} (the server at {url}; give a key with --key-file or {KEY_ENV})")
+            }
             Code::Unimplemented => {
                 anyhow!("{url} is no earmark-server, or one of another release: {text}")
             }
@@ -144,20 +139,10 @@ fn may_pass(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable => true,
         // Also the code for what is too large, which stays so.
-        Code::ResourceExhausted => reason(status).is_some_and(|reason| reason == BUSY),
+        Code::ResourceExhausted => {
+            reason(status).is_some_and(|reason| BUSY.contains(&reason.as_str()))
+        }
         _ => false,
-    }
-}
-
-fn complete_url(url: &str) -> Result<String> {
-    match url.split_once("://") {
-        Some(("http", _)) => Ok(url.trim_end_matches('/').to_owned()),
-        Some(("https", _)) => bail!(
-            "{url}: this build of earmark speaks plain http; use a tunnel, or a proxy in front of \
-             the server that ends TLS"
-        ),
-        Some((scheme, _)) => bail!("{url}: unknown scheme {scheme}; use http://HOST:PORT"),
-        None => Ok(format!("http://{url}")),
     }
 }
 
@@ -166,14 +151,6 @@ mod tests {
     use tonic_types::ErrorDetails;
 
     use super::*;
-
-    #[test]
-    fn addresses_are_completed_or_refused_with_a_way_out() {
-        assert_eq!(complete_url("localhost:1").unwrap(), "http://localhost:1");
-        assert_eq!(complete_url("http://a:1/").unwrap(), "http://a:1");
-        assert!(complete_url("https://a").unwrap_err().to_string().contains("proxy"));
-        assert!(complete_url("ftp://a").unwrap_err().to_string().contains("http://HOST:PORT"));
-    }
 
     #[test]
     fn only_what_may_pass_is_tried_again() {

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 
 use super::convert;
+use super::dial::Dial;
 use super::link::Link;
 use super::remote_stream::RemoteFollower;
 use super::upload::read_whole;
@@ -34,14 +35,14 @@ pub(super) struct RemoteCatalog {
 }
 
 impl RemoteCatalog {
-    pub(super) fn connect(url: &str, timeout: Duration) -> Result<Self> {
+    pub(super) fn connect(dial: &Dial, timeout: Duration) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("earmark-grpc")
             .enable_all()
             .build()
             .context("the threads for the connection cannot be started")?;
-        let link = runtime.block_on(Link::connect(url, timeout))?;
+        let link = runtime.block_on(Link::connect(dial, timeout))?;
         Ok(Self { runtime, link })
     }
 

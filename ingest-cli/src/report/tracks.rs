@@ -180,6 +180,6 @@ fn csv(row: &TrackRow) -> Result<String> {
     ])
 }
 
-fn rfc3339(time: std::time::SystemTime) -> String {
+pub(super) fn rfc3339(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

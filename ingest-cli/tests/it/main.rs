@@ -7,6 +7,7 @@ mod embedded;
 mod follow;
 mod ingest;
 mod interrupt;
+mod keys;
 mod kills;
 mod matching;
 mod monitor;

@@ -90,6 +90,6 @@ fn an_unreachable_server_is_named() {
     let run = Run::new(bare_command(["stats", "--server", "127.0.0.1:1"]).output().unwrap());
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("http://127.0.0.1:1; is earmark-server running?"), "{run:?}");
-    let run = Run::new(bare_command(["stats", "--server", "https://a"]).output().unwrap());
-    assert!(run.code == 2 && run.stderr.contains("plain http"), "{run:?}");
+    let run = Run::new(bare_command(["stats", "--server", "ftp://a"]).output().unwrap());
+    assert!(run.code == 2 && run.stderr.contains("https://HOST:PORT"), "{run:?}");
 }

@@ -82,6 +82,7 @@ impl World {
 pub(crate) fn bare_command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_earmark"));
     command.args(args).env_remove("EARMARK_INDEX").env_remove("EARMARK_SERVER");
+    command.env_remove("EARMARK_KEY").env_remove("EARMARK_CA_CERT");
     command.stdin(Stdio::null());
     command
 }

@@ -7,10 +7,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tonic::Status;
+use tonic_types::StatusExt;
 use utoipa::ToSchema;
 
 use crate::reason::Reason;
 
+/// How keys are shown (RFC 6750).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// What went wrong, and what to do about it.
@@ -49,7 +52,11 @@ impl Problem {
 
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
-        Self::new(Reason::of(&status), status.message())
+        let pause = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        // Whole seconds are all that the header can say.
+        let retry_after_s =
+            pause.map(|pause| pause.as_secs() + u64::from(pause.subsec_nanos() > 0));
+        Self { retry_after_s, ..Self::new(Reason::of(&status), status.message()) }
     }
 }
 
@@ -79,6 +86,9 @@ impl IntoResponse for Problem {
         let retry_after_s = self.retry_after_s;
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
+        }
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

@@ -13,6 +13,7 @@ mod limits;
 mod matching;
 mod process;
 mod python;
+mod security;
 mod services;
 mod stream;
 mod support;

@@ -11,7 +11,7 @@ use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 
 use crate::support::{Process, add, tune, wav};
 
-fn refuses_to_start(arguments: &[&str]) -> String {
+pub(crate) fn refuses_to_start(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_earmark-server"));
     let limit = std::time::Duration::from_secs(60);
     let Output { status, stderr, .. } = command.args(arguments).timeout(limit).output().unwrap();

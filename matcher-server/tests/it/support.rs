@@ -24,6 +24,7 @@ use fingerprint_core::params::Params;
 use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::{ContentHash, TrackId};
 use matcher_server::config::{Config, Settings};
+use matcher_server::security::Security;
 use matcher_server::{Ending, Served, run};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -61,7 +62,8 @@ impl Server {
         let config = config(lines);
         let task = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            run(listener, config, Served::Other(index), stopped).await.unwrap()
+            let security = Security::load(&config).unwrap();
+            run(listener, config, security, Served::Other(index), stopped).await.unwrap()
         });
         Self { url, stop: Some(stop), task }
     }
@@ -101,12 +103,18 @@ pub(crate) struct Process {
     child: Child,
     /// Address and port.
     pub(crate) address: String,
+    /// What it logs, as a whole once it has ended.
+    log: std::thread::JoinHandle<String>,
 }
 
 impl Process {
     pub(crate) fn start(index: &Path, arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", index, arguments)
+    }
+
+    pub(crate) fn start_at(listen: &str, index: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_earmark-server"))
-            .args(["--listen", "127.0.0.1:0", "--index"])
+            .args(["--listen", listen, "--index"])
             .arg(index)
             .args(arguments)
             .stderr(Stdio::piped())
@@ -117,14 +125,18 @@ impl Process {
         let address = loop {
             let Some(line) = lines.next() else { panic!("the server ended early:\n{log}") };
             let line = line.unwrap();
-            if let Some((_, address)) = line.split_once("listening on ") {
-                break address.trim_end().to_owned();
-            }
             writeln!(log, "{line}").unwrap();
+            if let Some((_, address)) = line.split_once("listening on ") {
+                let end = address.find(char::is_whitespace).unwrap_or(address.len());
+                break address[..end].to_owned();
+            }
         };
         // Nobody may block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let log = std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| writeln!(log, "{line}").unwrap());
+            log
+        });
+        Self { child, address, log }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -140,6 +152,14 @@ impl Process {
     /// server's goodbye, or it waits for them until its limit.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()
+    }
+}
+
+impl Process {
+    /// Waits for its end; everything that it has logged.
+    pub(crate) async fn ended_with_log(mut self) -> String {
+        let log = std::mem::replace(&mut self.log, std::thread::spawn(String::new));
+        tokio::task::spawn_blocking(move || log.join().unwrap()).await.unwrap()
     }
 }
 

@@ -14,7 +14,10 @@ use fingerprint_core::index::Metadata;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::super::dial::Dial;
 use super::super::remote::RemoteCatalog;
+use crate::args::ConnectArgs;
+
 use super::super::{AddError, Audio, Catalog, Recording};
 
 /// How long a test waits for what must come.
@@ -106,7 +109,8 @@ fn upload(audio: Audio) -> (Result<(), AddError>, Seen) {
         let incoming = TcpListenerStream::new(listener);
         tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
     });
-    let catalog = RemoteCatalog::connect(&url, PATIENCE).unwrap();
+    let dial = Dial::new(&url, &ConnectArgs::default()).unwrap();
+    let catalog = RemoteCatalog::connect(&dial, PATIENCE).unwrap();
     let recording = Recording { id: None, metadata: Metadata::default(), audio };
     let result = catalog.add(vec![recording]).remove(0).map(drop);
     (result, seen.recv_timeout(PATIENCE).unwrap())

@@ -1,0 +1,221 @@
+//! How a server is reached: its address, whom to trust, and the key that every call shows.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use matcher_server::keys::Token;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+use crate::args::{ConnectArgs, KEY_ENV};
+
+/// How often a silent server is asked whether it is there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection whose calls show a key, if there is one.
+pub(crate) type Calls = InterceptedService<Channel, Bearer>;
+
+/// A server that can be connected to, more than once.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    endpoint: Endpoint,
+    bearer: Bearer,
+    url: String,
+}
+
+/// The key, as every call shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Dial {
+    /// Reads certificates and the key.
+    ///
+    /// # Errors
+    ///
+    /// If `url` is no address, or a file cannot be used.
+    pub(crate) fn new(url: &str, args: &ConnectArgs) -> Result<Self> {
+        let url = complete_url(url)?;
+        let mut endpoint = Endpoint::from_shared(url.clone())
+            .with_context(|| format!("{url:?} is not an address; try http://127.0.0.1:50051"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            // A network that is gone says nothing.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .user_agent(concat!("earmark/", env!("CARGO_PKG_VERSION")))
+            .context("the user agent is not a header value")?;
+        let is_encrypted = url.starts_with("https://");
+        if is_encrypted {
+            endpoint = endpoint
+                .tls_config(tls(args)?)
+                .with_context(|| format!("{url}: the certificates cannot be used"))?;
+        } else if args.client_cert.is_some() {
+            bail!("a client certificate is for an https server, and {url} is none");
+        }
+        let token = token(args)?;
+        let host = endpoint.uri().host().unwrap_or_default();
+        if token.is_some() && !is_encrypted && !is_this_machine(host) {
+            tracing::warn!(
+                "the key is sent to {url} without encryption: whoever listens can use it"
+            );
+        }
+        Ok(Self { endpoint, bearer: Bearer::new(token)?, url })
+    }
+
+    /// Connects within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// If nobody answers.
+    pub(crate) async fn connect(&self, timeout: Duration) -> Result<Calls> {
+        let endpoint = self.endpoint.clone().connect_timeout(CONNECT_TIMEOUT.min(timeout));
+        let channel = endpoint.connect().await.map_err(|error| {
+            let error = anyhow!(error);
+            let url = &self.url;
+            // rustls tells the client of what it does not trust; the rest looks like any broken connection.
+            let about_certificate =
+                error.chain().any(|cause| cause.to_string().contains("certificate"));
+            error.context(if about_certificate {
+                format!(
+                    "{url}: the connection is not to be trusted, or the server does not trust us; give --ca-cert FILE with the certificate that signed the server's, and --client-cert and --client-key if it asks for one"
+                )
+            } else {
+                format!("no server answers at {url}; is earmark-server running?")
+            })
+        })?;
+        Ok(InterceptedService::new(channel, self.bearer.clone()))
+    }
+
+    /// The server's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Bearer {
+    fn new(token: Option<Token>) -> Result<Self> {
+        let value = token.map(|token| {
+            let mut value = MetadataValue::try_from(format!("Bearer {}", token.reveal()))
+                .context("the key is no header value")?;
+            // Never in a log, and never in a table of compressed headers.
+            value.set_sensitive(true);
+            Ok::<_, anyhow::Error>(value)
+        });
+        Ok(Self(value.transpose()?))
+    }
+}
+
+fn tls(args: &ConnectArgs) -> Result<ClientTlsConfig> {
+    let read = |path: &Path| {
+        fs::read(path).with_context(|| format!("{}: could not be read", path.display()))
+    };
+    let config = match &args.ca_cert {
+        None => ClientTlsConfig::new().with_webpki_roots(),
+        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+    };
+    match (&args.client_cert, &args.client_key) {
+        (None, None) => Ok(config),
+        (Some(cert), Some(key)) => Ok(config.identity(Identity::from_pem(read(cert)?, read(key)?))),
+        _ => bail!("--client-cert and --client-key go together; give both"),
+    }
+}
+
+/// The key of the file, or else of the environment.
+fn token(args: &ConnectArgs) -> Result<Option<Token>> {
+    let (text, place) = match &args.key_file {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("key {}: could not be read", path.display()))?;
+            (text, path.display().to_string())
+        }
+        None => match std::env::var(KEY_ENV) {
+            Ok(text) if !text.is_empty() => (text, KEY_ENV.to_owned()),
+            _ => return Ok(None),
+        },
+    };
+    let token = Token::parse(text.trim());
+    token.map(Some).ok_or_else(|| {
+        anyhow!(
+            "{place}: there is no key in it; it must hold one as `earmark keys create` prints it"
+        )
+    })
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn complete_url(url: &str) -> Result<String> {
+    match url.split_once("://") {
+        Some(("http" | "https", _)) => Ok(url.trim_end_matches('/').to_owned()),
+        Some((scheme, _)) => {
+            bail!("{url}: unknown scheme {scheme}; use http://HOST:PORT or https://HOST:PORT")
+        }
+        None => Ok(format!("http://{url}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_completed_or_refused_with_a_way_out() {
+        assert_eq!(complete_url("localhost:1").unwrap(), "http://localhost:1");
+        assert_eq!(complete_url("http://a:1/").unwrap(), "http://a:1");
+        assert_eq!(complete_url("https://a").unwrap(), "https://a");
+        assert!(complete_url("ftp://a").unwrap_err().to_string().contains("http://HOST:PORT"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_keys_and_certificates_is_said_without_repeating_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let args = ConnectArgs { key_file: Some(path.clone()), ..ConnectArgs::default() };
+        let told =
+            |args: &ConnectArgs| format!("{:#}", Dial::new("http://[::1]:1", args).unwrap_err());
+        assert!(told(&args).contains("could not be read"));
+        fs::write(&path, "earmark_secret").unwrap();
+        let text = told(&args);
+        assert!(text.contains("no key in it") && !text.contains("earmark_secret"), "{text}");
+        let secret = "0f".repeat(32);
+        fs::write(&path, format!("earmark_0123abcd_{secret}\n")).unwrap();
+        let dial = Dial::new("http://[::1]:1", &args).unwrap();
+        assert!(!format!("{dial:?}").contains(&secret));
+
+        let half = ConnectArgs { client_cert: Some(path), ..ConnectArgs::default() };
+        assert!(told(&half).contains("for an https server"));
+        let text = Dial::new("https://localhost:1", &half).unwrap_err().to_string();
+        assert!(text.contains("go together"), "{text}");
+    }
+
+    #[test]
+    fn this_machine_is_recognised_by_its_address() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            ("10.0.0.1", false),
+            ("localhost.example", false),
+        ] {
+            assert_eq!(is_this_machine(host), expected, "{host}");
+        }
+    }
+}

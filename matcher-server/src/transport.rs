@@ -1,0 +1,141 @@
+//! Connections: accepted, counted, encrypted if the server has a certificate, and closed when nothing comes.
+//!
+//! ```text
+//! listener ─ a place? ─ TLS handshake (each on a task) ─▶ Connection ─▶ HTTP/2 or HTTP/1.1
+//! ```
+//!
+//! A connection that sends nothing is closed after ten seconds, one that falls silent after some minutes,
+//! and when all places are taken further ones are closed at once: clients that only connect
+//! cost a bounded amount of memory, and nobody waits behind them.
+
+mod connection;
+pub mod tls;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+pub use self::connection::Connection;
+use self::tls::{Tls, TlsError};
+use crate::config::Config;
+
+/// Pause after a connection could not be accepted, for example because all file descriptors are
+/// in use: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest TLS handshake, and longest wait for the first byte of a request.
+const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
+/// A silent connection is kept for the longest request and this much more. Clients of HTTP/2 answer pings, and are
+/// not silent.
+const IDLE_MARGIN: Duration = Duration::from_secs(60);
+/// Connections that wait to be served.
+const BACKLOG: usize = 64;
+/// It is logged that connections were turned away at the first and then at each so many.
+const TURNED_AWAY_LOGGED: u64 = 1_000;
+
+/// What connections go through before they are served.
+#[derive(Debug)]
+pub struct Transport {
+    tls: Option<Tls>,
+    /// One permit for each connection.
+    places: Arc<Semaphore>,
+    idle_max: Duration,
+    turned_away: AtomicU64,
+}
+
+/// Accepted connections, as tonic takes them. Accepting ends when it is dropped.
+pub type Incoming = ReceiverStream<io::Result<Connection>>;
+
+impl Transport {
+    /// Reads the certificates, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`].
+    pub fn load(config: &Config) -> Result<Self, TlsError> {
+        Ok(Self {
+            tls: config.tls.clone().map(Tls::load).transpose()?,
+            places: Arc::new(Semaphore::new(config.connections_max)),
+            idle_max: config.request_time_max.saturating_add(IDLE_MARGIN),
+            turned_away: AtomicU64::new(0),
+        })
+    }
+
+    /// The certificates, if connections are encrypted.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Connections that were closed because all places were taken.
+    #[must_use]
+    pub fn turned_away_count(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Accepts connections on a task of its own until the answer is dropped.
+    #[must_use]
+    pub fn accept(self: &Arc<Self>, listener: TcpListener) -> Incoming {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let transport = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = sender.closed() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                match accepted {
+                    Ok((socket, _)) => transport.take(socket, &sender),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+        ReceiverStream::new(receiver)
+    }
+
+    /// Brings a connection to where it can be served, or drops it.
+    fn take(self: &Arc<Self>, socket: TcpStream, sender: &mpsc::Sender<io::Result<Connection>>) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let count = self.turned_away.fetch_add(1, Ordering::Relaxed);
+            if count.is_multiple_of(TURNED_AWAY_LOGGED) {
+                tracing::warn!(
+                    count = count + 1,
+                    "connections are turned away: as many are open as may be (connections-max)"
+                );
+            }
+            return;
+        };
+        let (transport, sender) = (Arc::clone(self), sender.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(HELLO_TIME_MAX, transport.greet(socket, place)).await {
+                // If nobody receives it the server is stopping.
+                Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
+                Ok(Err(error)) => tracing::debug!(%error, "a connection came to nothing"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        });
+    }
+
+    async fn greet(
+        &self,
+        socket: TcpStream,
+        place: OwnedSemaphorePermit,
+    ) -> io::Result<Connection> {
+        socket.set_nodelay(true)?;
+        let encrypted = match &self.tls {
+            None => connection::Stream::Plain(socket),
+            Some(tls) => connection::Stream::Tls(Box::new(tls.acceptor().accept(socket).await?)),
+        };
+        Ok(Connection::new(encrypted, place, HELLO_TIME_MAX, self.idle_max))
+    }
+}
+
+#[cfg(test)]
+mod tests;

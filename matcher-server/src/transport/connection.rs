@@ -1,0 +1,154 @@
+//! One connection: bytes in and out, and an end when none come.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// The socket, encrypted or not.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that is served. Reading fails once it was silent for too long.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    /// When bytes last came or went.
+    active: Instant,
+    /// Rings at the earliest time at which it may have been silent for too long.
+    alarm: Pin<Box<Sleep>>,
+    /// How long it may be silent now: until the first byte shorter than afterwards.
+    silence_max: Duration,
+    idle_max: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: Stream,
+        place: OwnedSemaphorePermit,
+        hello_max: Duration,
+        idle_max: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            active: Instant::now(),
+            alarm: Box::pin(tokio::time::sleep(hello_max)),
+            silence_max: hello_max,
+            idle_max,
+            _place: place,
+        }
+    }
+
+    fn halves(&mut self) -> Pin<&mut dyn Both> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream as &mut dyn Both),
+            Stream::Tls(stream) => Pin::new(stream.as_mut() as &mut dyn Both),
+        }
+    }
+
+    fn was_active(&mut self) {
+        self.active = Instant::now();
+    }
+
+    /// Fails if it was silent for too long; has the task woken when that may be so.
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            // The alarm is not set anew with each byte, but when it rings too early.
+            let end = self.active + self.silence_max;
+            if end <= Instant::now() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the connection was silent"));
+            }
+            self.alarm.as_mut().reset(end);
+        }
+        Ok(())
+    }
+}
+
+trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.halves().poll_read(context, buffer);
+        if read.is_pending() {
+            self.poll_silence(context)?;
+        } else if buffer.filled().len() > before {
+            self.was_active();
+            self.silence_max = self.idle_max;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.halves().poll_write(context, bytes);
+        if written.is_pending() {
+            self.poll_silence(context)?;
+        } else {
+            self.was_active();
+        }
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.halves().poll_write_vectored(context, parts);
+        if written.is_pending() {
+            self.poll_silence(context)?;
+        } else {
+            self.was_active();
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.halves().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.halves().poll_shutdown(context)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        match &self.stream {
+            Stream::Plain(stream) => stream.connect_info(),
+            Stream::Tls(stream) => stream.get_ref().0.connect_info(),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Who gets in: keys over every protocol, certificates and their exchange, addresses that are refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
+use earmark_proto::v1::match_service_client::MatchServiceClient;
+use earmark_proto::v1::match_stream_request::Part;
+use earmark_proto::v1::pcm_format::Encoding;
+use earmark_proto::v1::stream_header::Format;
+use earmark_proto::v1::{
+    BatchMatchRequest, GetStatsRequest, ListTracksRequest, MatchStreamRequest, PcmFormat,
+    StreamAudio, StreamHeader,
+};
+use matcher_server::keys::{KeyFile, NewKey, Scope, Token};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+use ureq::Agent;
+
+use crate::process::refuses_to_start;
+use crate::support::{Process, Server, query, tune, wav};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A file of keys.
+struct Keys {
+    folder: TempDir,
+    file: KeyFile,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(folder.path().join("keys.toml"));
+        Self { folder, file }
+    }
+
+    fn create(&self, scope: Scope, change: impl FnOnce(&mut NewKey)) -> Token {
+        let mut new = NewKey { name: "k".to_owned(), scopes: [scope].into(), ..NewKey::default() };
+        change(&mut new);
+        self.file.create(new).unwrap().1
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("keys.toml")
+    }
+
+    fn setting(&self) -> String {
+        format!("keys = '{}'", self.path().display())
+    }
+}
+
+fn with_key<T>(message: T, token: &Token) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {}", token.reveal()).parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().unwrap().reason.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_allows_what_it_is_for_over_grpc() {
+    let keys = Keys::new();
+    let matches = keys.create(Scope::Match, |_| {});
+    let ingests = keys.create(Scope::Ingest, |_| {});
+    let admin = keys.create(Scope::Admin, |_| {});
+    let server = Server::start(&keys.setting()).await;
+    let mut matcher = server.matcher().await;
+    let mut catalog = server.catalog().await;
+    let clip = || query(wav(&tune(1, 5)));
+    let list = ListTracksRequest::default;
+
+    assert!(matcher.r#match(with_key(clip(), &matches)).await.is_ok());
+    assert!(catalog.list_tracks(with_key(list(), &ingests)).await.is_ok());
+    assert!(matcher.r#match(with_key(clip(), &admin)).await.is_ok());
+    assert!(catalog.get_stats(with_key(GetStatsRequest {}, &matches)).await.is_ok());
+    for (status, code, expected) in [
+        (matcher.r#match(clip()).await.unwrap_err(), Code::Unauthenticated, "KEY_MISSING"),
+        (
+            matcher.r#match(with_key(clip(), &ingests)).await.unwrap_err(),
+            Code::PermissionDenied,
+            "SCOPE_MISSING",
+        ),
+        (
+            catalog.list_tracks(with_key(list(), &matches)).await.unwrap_err(),
+            Code::PermissionDenied,
+            "SCOPE_MISSING",
+        ),
+    ] {
+        assert_eq!((status.code(), reason(&status).as_str()), (code, expected), "{status}");
+    }
+    // Health is for everybody.
+    let mut health = tonic_health::pb::health_client::HealthClient::new(server.channel().await);
+    assert!(health.check(tonic_health::pb::HealthCheckRequest::default()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_allows_what_it_is_for_over_http() {
+    let keys = Keys::new();
+    let matches = keys.create(Scope::Match, |new| new.rate_per_s = Some(0.01));
+    let server = Server::start(&keys.setting()).await;
+    let url = server.url.clone();
+    let call = move || {
+        let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
+        let post = |key: Option<&str>| {
+            let mut request = agent.post(format!("{url}/v1/match"));
+            if let Some(key) = key {
+                request = request.header("authorization", format!("Bearer {key}"));
+            }
+            let mut answer = request.send(&wav(&tune(1, 5))[..]).unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            (answer.status().as_u16(), answer.headers().clone(), text)
+        };
+        let (status, headers, text) = post(None);
+        assert_eq!((status, &headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+        assert!(text.contains("KEY_MISSING"), "{text}");
+        let (status, _, text) = post(Some("earmark_secret"));
+        assert!(
+            status == 401 && text.contains("KEY_INVALID") && !text.contains("secret"),
+            "{text}"
+        );
+        assert_eq!(post(Some(matches.reveal())).0, 200);
+        let (status, headers, text) = post(Some(matches.reveal()));
+        assert!(status == 429 && text.contains("KEY_LIMIT"), "{status} {text}");
+        let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((90..=100).contains(&seconds), "{seconds}");
+        let tracks = agent
+            .get(format!("{url}/v1/tracks"))
+            .header("authorization", format!("Bearer {}", matches.reveal()))
+            .call()
+            .unwrap();
+        assert_eq!(tracks.status(), 403);
+        for open in ["/health/live", "/health/ready", "/v1/openapi.json"] {
+            assert_eq!(agent.get(format!("{url}{open}")).call().unwrap().status(), 200, "{open}");
+        }
+    };
+    tokio::task::spawn_blocking(call).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_key_are_told_with_when_to_come_back() {
+    let keys = Keys::new();
+    let slow = keys.create(Scope::Match, |new| new.rate_per_s = Some(3.0));
+    let narrow = keys.create(Scope::Match, |new| new.concurrent_max = Some(1.try_into().unwrap()));
+    let server = Server::start(&keys.setting()).await;
+    let mut matcher = server.matcher().await;
+    let batch = |n: usize| BatchMatchRequest { requests: vec![query(wav(&tune(1, 3))); n] };
+    assert!(matcher.batch_match(with_key(batch(3), &slow)).await.is_ok());
+    let status = matcher.batch_match(with_key(batch(1), &slow)).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status)), (Code::ResourceExhausted, "KEY_LIMIT".to_owned()));
+    let details = status.get_error_details();
+    let pause = details.retry_info().unwrap().retry_delay.unwrap();
+    assert!(pause > Duration::ZERO && pause < Duration::from_secs(1), "{pause:?}");
+
+    // A stream holds its place until it ends.
+    let (requests, answers) = open_stream(&mut matcher, &narrow).await.unwrap();
+    let status = matcher.r#match(with_key(query(wav(&tune(1, 3))), &narrow)).await.unwrap_err();
+    assert_eq!(reason(&status), "KEY_LIMIT");
+    drop((requests, answers));
+    let begin = std::time::Instant::now();
+    while let Err(status) = matcher.r#match(with_key(query(wav(&tune(1, 3))), &narrow)).await {
+        assert!(reason(&status) == "KEY_LIMIT" && begin.elapsed() < PATIENCE, "{status}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+type OpenStream =
+    (mpsc::Sender<MatchStreamRequest>, tonic::Streaming<earmark_proto::v1::MatchStreamResponse>);
+
+async fn open_stream(
+    matcher: &mut MatchServiceClient<Channel>,
+    token: &Token,
+) -> Result<OpenStream, Status> {
+    let (requests, sent) = mpsc::channel(100);
+    let encoding = Encoding::S16.into();
+    let format = PcmFormat { sample_rate_hz: 16_000, channel_count: 1, encoding };
+    let format = Some(Format::Pcm(format));
+    let header = StreamHeader { format, ..StreamHeader::default() };
+    requests.send(MatchStreamRequest { part: Some(Part::Header(header)) }).await.unwrap();
+    let answers = matcher.match_stream(with_key(ReceiverStream::new(sent), token)).await?;
+    Ok((requests, answers.into_inner()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_is_refused_and_its_streams_end() {
+    let keys = Keys::new();
+    let token = keys.create(Scope::Match, |_| {});
+    let server = Server::start(&keys.setting()).await;
+    let mut matcher = server.matcher().await;
+    let (requests, mut answers) = open_stream(&mut matcher, &token).await.unwrap();
+    assert!(answers.message().await.unwrap().is_some());
+    keys.file.revoke(token.id()).unwrap();
+    let silence = StreamAudio { data: vec![0; 1_600].into(), position: None };
+    let audio = || MatchStreamRequest { part: Some(Part::Audio(silence.clone())) };
+    let sending = async {
+        while requests.send(audio()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = async {
+        loop {
+            match answers.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        }
+    };
+    let status = tokio::select! {
+        () = sending => unreachable!("the channel is open as long as the call"),
+        ended = tokio::time::timeout(PATIENCE, ended) => ended.unwrap().unwrap_err(),
+    };
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "KEY_INVALID"));
+    let status = matcher.r#match(with_key(query(wav(&tune(1, 3))), &token)).await.unwrap_err();
+    assert_eq!(reason(&status), "KEY_INVALID");
+}
+
+/// Signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate for localhost, and its key.
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        (cert.pem(), key.serialize_pem())
+    }
+
+    fn write(&self, folder: &Path) {
+        let (cert, key) = self.issue();
+        // As a careless tool does it: for a moment they are no pair.
+        fs::write(folder.join("cert.pem"), cert).unwrap();
+        fs::write(folder.join("key.pem"), key).unwrap();
+    }
+}
+
+fn tls_settings(folder: &Path) -> String {
+    let path = |name| folder.join(name).display().to_string();
+    format!("tls_cert = '{}'\ntls_key = '{}'\n", path("cert.pem"), path("key.pem"))
+}
+
+async fn connect(
+    url: &str,
+    trusted: &Authority,
+    identity: Option<Identity>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.0.pem()));
+    if let Some(identity) = identity {
+        tls = tls.identity(identity);
+    }
+    let url = url.replace("http://127.0.0.1", "https://localhost");
+    Endpoint::new(url).unwrap().tls_config(tls).unwrap().connect().await
+}
+
+async fn answers(channel: Channel) -> bool {
+    CatalogServiceClient::new(channel).get_stats(GetStatsRequest {}).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_exchanged_while_the_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new(), Authority::new());
+    old.write(folder.path());
+    let server = Server::start(&tls_settings(folder.path())).await;
+    let before = connect(&server.url, &old, None).await.unwrap();
+    assert!(answers(before.clone()).await);
+    assert!(connect(&server.url, &new, None).await.is_err());
+
+    // JSON over the same port.
+    let (url, root) = (server.url.replace("http://127.0.0.1", "https://localhost"), old.0.pem());
+    let over_http = move || {
+        let root = ureq::tls::Certificate::from_pem(root.as_bytes()).unwrap().to_owned();
+        let tls = ureq::tls::TlsConfig::builder()
+            .root_certs(ureq::tls::RootCerts::new_with_certs(&[root]))
+            .build();
+        let agent: Agent = Agent::config_builder().tls_config(tls).build().into();
+        agent.get(format!("{url}/health/ready")).call().unwrap().status().as_u16()
+    };
+    assert_eq!(tokio::task::spawn_blocking(over_http).await.unwrap(), 200);
+
+    new.write(folder.path());
+    let begin = std::time::Instant::now();
+    while connect(&server.url, &new, None).await.is_err() {
+        assert!(begin.elapsed() < PATIENCE, "the new certificate is not served");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(answers(before).await, "a connection that is open stays");
+    assert!(connect(&server.url, &old, None).await.is_err());
+
+    fs::write(folder.path().join("cert.pem"), "no certificate").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(answers(connect(&server.url, &new, None).await.unwrap()).await, "nor a bad one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_show_a_certificate_if_the_server_wants_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server_side, client_side) = (Authority::new(), Authority::new());
+    server_side.write(folder.path());
+    let roots = folder.path().join("clients.pem");
+    fs::write(&roots, client_side.0.pem()).unwrap();
+    let settings = tls_settings(folder.path());
+    let lines = format!("{settings}tls_client_ca = '{}'\n", roots.display());
+    let server = Server::start(&lines).await;
+    let identity = |authority: &Authority| {
+        let (cert, key) = authority.issue();
+        Some(Identity::from_pem(cert, key))
+    };
+    let good = connect(&server.url, &server_side, identity(&client_side)).await.unwrap();
+    assert!(answers(good).await);
+    for bad in [None, identity(&server_side)] {
+        // TLS 1.3 lets the client believe that it is in until it reads.
+        if let Ok(channel) = connect(&server.url, &server_side, bad).await {
+            assert!(!answers(channel).await);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_takes_tls_and_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index");
+    let index = index.to_str().unwrap();
+    let keys = Keys::new();
+    keys.create(Scope::Match, |_| {});
+    let keys = keys.path();
+    Authority::new().write(folder.path());
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let tls = ["--tls-cert", cert, "--tls-key", key];
+    let guarded = ["--keys", keys.to_str().unwrap()];
+    let open = ["--index", index, "--listen", "0.0.0.0:0"];
+    for (arguments, missing) in [
+        (vec![], "nothing is encrypted and clients need no key"),
+        (guarded.to_vec(), "nothing is encrypted, keys included"),
+        (tls.to_vec(), "clients need no key"),
+    ] {
+        let text = refuses_to_start(&[&open[..], &arguments].concat());
+        assert!(text.contains(missing) && text.contains("--allow-insecure"), "{text}");
+        assert!(!Path::new(index).exists(), "nothing was made");
+    }
+    let index = Path::new(index);
+    let lets_in = |arguments: &[&str]| drop(Process::start_at("0.0.0.0:0", index, arguments));
+    lets_in(&[&tls[..], &guarded].concat());
+    lets_in(&["--allow-insecure"]);
+
+    for (arguments, told) in [
+        (["--keys", "/nowhere/keys.toml"], "earmark keys create"),
+        (["--tls-cert", cert], "tls_key must both be set"),
+    ] {
+        let text =
+            refuses_to_start(&[&["--index", index.to_str().unwrap()], &arguments[..]].concat());
+        assert!(text.contains(told), "{text}");
+    }
+    fs::write(key, "no key").unwrap();
+    let text = refuses_to_start(&[&["--index", index.to_str().unwrap()], &tls[..]].concat());
+    assert!(text.contains("tls-key") && text.contains("key.pem"), "{text}");
+}
+
+/// Whatever is logged, the key is not in it, even where everything is.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_logged() {
+    let keys = Keys::new();
+    let token = keys.create(Scope::Match, |_| {});
+    let folder = tempfile::tempdir().unwrap();
+    let path = keys.path();
+    let arguments = ["--keys", path.to_str().unwrap(), "--log-level", "trace"];
+    let server = Process::start(folder.path(), &arguments);
+    let mut matcher = MatchServiceClient::connect(server.url()).await.unwrap();
+    let clip = || query(wav(&tune(1, 3)));
+    matcher.r#match(with_key(clip(), &token)).await.unwrap();
+    let forged = Token::parse(&format!("earmark_{}_{}", token.id(), "0a".repeat(32))).unwrap();
+    matcher.r#match(with_key(clip(), &forged)).await.unwrap_err();
+    let url = server.url();
+    let bearer = format!("Bearer {}", token.reveal());
+    let over_http = move || {
+        ureq::post(format!("{url}/v1/match"))
+            .header("authorization", bearer)
+            .send(&wav(&tune(1, 3))[..])
+    };
+    tokio::task::spawn_blocking(over_http).await.unwrap().unwrap();
+    drop(matcher);
+    server.signal("-TERM");
+    let log = server.ended_with_log().await;
+    let secret = |token: &Token| token.reveal().rsplit('_').next().unwrap().to_owned();
+    assert!(log.contains(token.id()), "the id is logged:\n{log}");
+    assert!(!log.contains(&secret(&token)), "the key is in the log");
+    assert!(!log.contains(&secret(&forged)), "a key that is none is in the log");
+}
