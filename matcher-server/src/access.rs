@@ -29,6 +29,7 @@ use tonic::Status;
 use self::rules::Need;
 use crate::http::{self, Problem, grpc_answer, is_grpc};
 use crate::keys::{Key, KeyFile, KeysError, Scope, Token};
+use crate::metrics::Metrics;
 use crate::reason::Reason;
 
 /// Who may do what.
@@ -283,9 +284,17 @@ fn bearer(headers: &HeaderMap) -> Result<Token, Refused> {
     token.ok_or_else(|| Refused::new(Reason::KeyInvalid, text))
 }
 
+/// What [`guard`] works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) access: Arc<Access>,
+    /// Where refusals are counted.
+    pub(crate) metrics: Metrics,
+}
+
 /// Lets each request in that may come in, and answers the others.
 pub(crate) async fn guard(
-    State(access): State<Arc<Access>>,
+    State(Guard { access, metrics }): State<Guard>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -306,6 +315,7 @@ pub(crate) async fn guard(
             })
         }
         Err(refused) => {
+            metrics.failed(refused.reason);
             let (path, reason) = (request.uri().path(), refused.reason.name());
             tracing::info!(path, reason, "refused: {}", refused.text);
             let status = Status::from(refused);

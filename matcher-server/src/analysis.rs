@@ -1,7 +1,7 @@
 //! Encoded audio → fingerprint, with an end as soon as nobody waits for it any more.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::{Fingerprint, Fingerprinter};
@@ -9,6 +9,7 @@ use fingerprint_core::params::{Params, Role};
 use tonic::Status;
 
 use crate::config::Config;
+use crate::metrics::{Metrics, Stage};
 use crate::status;
 use crate::work::Cancel;
 
@@ -36,14 +37,20 @@ pub(crate) fn fingerprint_audio(
     params: &Params,
     role: Role,
     cancel: &Cancel,
+    metrics: &Metrics,
 ) -> Result<Fingerprint, Status> {
+    let begun = Instant::now();
+    let mut fingerprinting = Duration::ZERO;
     let mut fingerprinter = Fingerprinter::new(params, role);
     let mut bad_rate = None;
     let summary = decode(input, options, &mut |samples, rate_hz| {
         if cancel.is_cancelled() {
             return ControlFlow::Break(());
         }
-        match fingerprinter.push(samples, rate_hz) {
+        let handed = Instant::now();
+        let taken = fingerprinter.push(samples, rate_hz);
+        fingerprinting += handed.elapsed();
+        match taken {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 bad_rate = Some(error);
@@ -65,7 +72,11 @@ pub(crate) fn fingerprint_audio(
         by_ffmpeg = summary.by_ffmpeg,
         "decoded"
     );
-    Ok(fingerprinter.finish())
+    let decoded = Instant::now();
+    let fingerprint = fingerprinter.finish();
+    metrics.spent(Stage::Decode, (decoded - begun).saturating_sub(fingerprinting));
+    metrics.spent(Stage::Fingerprint, fingerprinting + decoded.elapsed());
+    Ok(fingerprint)
 }
 
 #[cfg(test)]
@@ -97,9 +108,17 @@ mod tests {
         let options = DecodeOptions { duration_max_s: 5.0, ..DecodeOptions::default() };
         let (bytes, cancel) = (audio(), Cancel::preset(cancelled));
         let input = Input::Bytes(&bytes);
-        fingerprint_audio(input, "x", &options, &Params::default(), Role::Query, &cancel)
-            .unwrap_err()
-            .code()
+        fingerprint_audio(
+            input,
+            "x",
+            &options,
+            &Params::default(),
+            Role::Query,
+            &cancel,
+            &Metrics::new(),
+        )
+        .unwrap_err()
+        .code()
     }
 
     // Decoding to the end would run into the limit of 5 s; a cancelled job must not get there.

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
+use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::status;
 use crate::upload::{Limits, Upload};
@@ -83,10 +84,11 @@ impl Catalog {
         }
         let (index, config, params) =
             (Arc::clone(&self.index), Arc::clone(&self.config), self.params);
+        let metrics = self.work.metrics.clone();
         let job = self.work.uploads.run(move |cancel| {
             // The spooled bytes count as an open upload until they are gone.
             let _open = open;
-            let fingerprint = Self::analyse(&upload, &config, &params, cancel)?;
+            let fingerprint = Self::analyse(&upload, &config, &params, cancel, &metrics)?;
             drop(upload);
             let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
             // The last chance to change nothing for a client that has gone.
@@ -113,6 +115,7 @@ impl Catalog {
         config: &Config,
         params: &Params,
         cancel: &Cancel,
+        metrics: &Metrics,
     ) -> Result<Fingerprint, Status> {
         let duration_max = config.track_duration_max;
         match upload.header.encoding() {
@@ -125,6 +128,7 @@ impl Catalog {
                     params,
                     Role::Track,
                     cancel,
+                    metrics,
                 )
             }
             Encoding::Fingerprint => {

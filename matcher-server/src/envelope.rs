@@ -21,6 +21,7 @@ use tonic::{Code, Status};
 
 use crate::access::Caller;
 use crate::config::Config;
+use crate::metrics::{self, Metrics};
 use crate::reason::Reason;
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
@@ -35,13 +36,15 @@ const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
 pub(crate) struct Limits {
     request_time_max: Duration,
     message_bytes_max: usize,
+    metrics: Metrics,
     /// One permit for each request that is being received, worked on or answered.
     open: Arc<Semaphore>,
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Self {
         Self {
+            metrics: metrics.clone(),
             request_time_max: config.request_time_max,
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
@@ -53,6 +56,11 @@ impl Limits {
     /// A place for a request, if there is one.
     pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).try_acquire_owned().ok()
+    }
+
+    /// Where requests are counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Longest time for one request.
@@ -102,9 +110,11 @@ where
         let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
         // Dropped unfinished when the client hangs up.
         let caller = request.extensions().get::<Caller>();
-        let mut line = AccessLine::new(request.uri().path().to_owned(), caller);
+        let path = request.uri().path();
+        let call = metrics::call_of(path).to_owned();
+        let mut line = AccessLine::new(path.to_owned(), call, caller, &self.limits.metrics);
         let Some(open) = self.limits.admit() else {
-            line.end(format!("{:?}", Code::ResourceExhausted));
+            line.end(format!("{:?}", Code::ResourceExhausted), Some(Reason::ServerBusy));
             let text = "server is busy with other requests; try again in a moment";
             return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
         };
@@ -117,7 +127,9 @@ where
                 Ok(Err(never)) => match never {},
                 Err(_) => late(asked, limit).into_http(),
             };
-            line.end(format!("{:?}", code(response.headers())));
+            let failed = Status::from_header_map(response.headers());
+            let failed = failed.filter(|status| status.code() != Code::Ok);
+            line.end(format!("{:?}", code(response.headers())), failed.as_ref().map(Reason::of));
             Ok(response)
         })
     }
@@ -177,9 +189,12 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Writes the log line of one request when it ends, however it ends.
+/// Writes the log line of one request, and counts it, when it ends, however it ends.
 pub(crate) struct AccessLine {
     path: String,
+    /// The same of a closed list.
+    call: String,
+    metrics: Metrics,
     /// Id of the key that was shown.
     key: Option<String>,
     started: Instant,
@@ -187,22 +202,33 @@ pub(crate) struct AccessLine {
 }
 
 impl AccessLine {
-    pub(crate) fn new(path: String, caller: Option<&Caller>) -> Self {
+    pub(crate) fn new(
+        path: String,
+        call: String,
+        caller: Option<&Caller>,
+        metrics: &Metrics,
+    ) -> Self {
         let key = caller.map(|caller| caller.id().to_owned());
-        Self { path, key, started: Instant::now(), code: None }
+        let metrics = metrics.clone();
+        Self { path, call, metrics, key, started: Instant::now(), code: None }
     }
 
     /// How it ended, if it did not because its client hung up.
-    pub(crate) fn end(&mut self, code: String) {
+    pub(crate) fn end(&mut self, code: String, failed: Option<Reason>) {
         self.code = Some(code);
+        if let Some(reason) = failed {
+            self.metrics.failed(reason);
+        }
     }
 }
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let elapsed_ms = (self.started.elapsed().as_secs_f64() * 1e5).round() / 1e2;
+        let elapsed = self.started.elapsed();
+        let elapsed_ms = (elapsed.as_secs_f64() * 1e5).round() / 1e2;
         let (path, key) = (&self.path, self.key.as_deref());
-        let code = self.code.as_deref().unwrap_or("hung up");
+        let code = self.code.as_deref().unwrap_or("hung_up");
+        self.metrics.request_ended(&self.call, code, elapsed);
         tracing::info!(path, key, code, elapsed_ms, "request");
     }
 }

@@ -3,28 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
-
 use crate::Served;
+use crate::task::Task;
 
 /// Catching up takes at most one in this many parts of the time, however much there is to do.
 const COST_SHARE: u32 = 5;
 
-/// The task that catches up. Dropping it ends the task.
-#[derive(Debug)]
-pub(crate) struct KeepingUp(JoinHandle<()>);
-
-impl Drop for KeepingUp {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Looks for changes every `interval`, if the index is a follower.
-pub(crate) fn keep_up(served: &Served, interval: Option<Duration>) -> Option<KeepingUp> {
+pub(crate) fn keep_up(served: &Served, interval: Option<Duration>) -> Option<Task> {
     let (Served::Follower(index), Some(interval)) = (served, interval) else { return None };
     let index = Arc::clone(index);
-    Some(KeepingUp(tokio::spawn(async move {
+    Some(Task::spawn(async move {
         let mut pause = interval;
         let mut is_well = true;
         loop {
@@ -45,5 +34,5 @@ pub(crate) fn keep_up(served: &Served, interval: Option<Duration>) -> Option<Kee
             }
             is_well = matches!(caught_up, Ok(Ok(_)));
         }
-    })))
+    }))
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -34,11 +34,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::problem::Problem;
-use crate::access::{self, Access};
+use crate::access::{self, Guard};
 use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::{AccessLine, Limits};
 use crate::match_service::Matcher;
+use crate::metrics;
 use crate::reason::Reason;
 
 /// Most bytes, and longest time, that are spent on the rest of a refused request.
@@ -74,10 +75,10 @@ pub(crate) fn router(
     api: Api,
     limits: Limits,
     config: &Config,
-    access: Arc<Access>,
+    guard: Guard,
     grpc: Routes,
 ) -> Routes {
-    let guard = axum::middleware::from_fn_with_state(access, access::guard);
+    let guard = axum::middleware::from_fn_with_state(guard, access::guard);
     let clips = OpenApiRouter::new()
         .routes(routes!(matching::match_clip))
         .layer(DefaultBodyLimit::max(config.message_bytes_max));
@@ -164,7 +165,9 @@ pub(crate) async fn drain(request: Request) {
 /// Lets a request in if there is a place for it, ends it when its time is over, and logs it.
 async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let path = format!("{} {}", request.method(), request.uri().path());
-    let mut line = AccessLine::new(path, request.extensions().get());
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let call = metrics::route_of(request.method().as_str(), route);
+    let mut line = AccessLine::new(path, call, request.extensions().get(), limits.metrics());
     let answer = match limits.admit() {
         None => {
             drain(request).await;
@@ -182,7 +185,7 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
             })
         }
     };
-    line.end(answer.status().as_u16().to_string());
+    line.end(answer.status().as_u16().to_string(), answer.extensions().get().copied());
     answer
 }
 

@@ -19,11 +19,13 @@ mod follow;
 mod http;
 pub mod keys;
 mod match_service;
+mod metrics;
 pub mod opening;
 mod reason;
 pub mod security;
 mod status;
 mod stream;
+mod task;
 pub mod telemetry;
 pub mod transport;
 mod upload;
@@ -48,14 +50,17 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
+use crate::access::Guard;
 use crate::backup_service::Backups;
 use crate::catalog_service::Catalog;
 use crate::config::Config;
 use crate::envelope::Envelope;
 use crate::http::Api;
 use crate::match_service::Matcher;
+use crate::metrics::{Metrics, Watched};
 use crate::security::Security;
 use crate::stream::Streams;
+use crate::task::Task;
 use crate::work::Work;
 
 /// How long cancelled work may take to notice it.
@@ -74,6 +79,15 @@ pub enum ServerError {
     /// The listening socket is no good.
     #[error("the listening socket failed")]
     Socket(#[source] io::Error),
+    /// Nobody can be told metrics.
+    #[error("metrics cannot be served at {address}; choose another address with --metrics-listen")]
+    MetricsSocket {
+        /// Where they would be.
+        address: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// The reflection service could not read the descriptors of the interface.
     #[error("the descriptors of the interface are damaged")]
     Descriptors(#[source] tonic_reflection::server::Error),
@@ -131,7 +145,8 @@ pub async fn run(
     let config = Arc::new(config);
     let index = served.index();
     let params = Params::default();
-    let work = Work::new(&config);
+    let metrics = Metrics::new();
+    let work = Work::new(&config, &metrics);
     let bytes_max = config.message_bytes_max;
     let streams = Streams::new(Arc::clone(&index), params, Arc::clone(&config), work.clone());
     let matcher = Matcher {
@@ -141,6 +156,21 @@ pub async fn run(
         config: Arc::clone(&config),
         work: work.clone(),
     };
+    let watched = Watched {
+        index: Arc::clone(&index),
+        streams: streams.clone(),
+        transport: Arc::clone(&security.transport),
+        work: work.clone(),
+    };
+    let _metrics_page = match &config.metrics_listen {
+        None => None,
+        Some(address) => {
+            let failed = |source| ServerError::MetricsSocket { address: address.clone(), source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            tracing::info!("metrics at http://{}/metrics", listener.local_addr().map_err(failed)?);
+            Some(Task::spawn(metrics::serve(listener, metrics.registry(watched))))
+        }
+    };
     let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
     let ready = Arc::new(AtomicBool::new(true));
     let api = Api { matcher: matcher.clone(), catalog: catalog.clone(), ready: Arc::clone(&ready) };
@@ -148,7 +178,7 @@ pub async fn run(
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
     let backups = BackupServiceServer::new(Backups::new(&served, &config, work.clone()));
     let backups = backups.max_decoding_message_size(bytes_max);
-    let limits = envelope::Limits::new(&config);
+    let limits = envelope::Limits::new(&config, &metrics);
     let streams_max =
         u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
     let names = [service_name(&matcher), service_name(&catalog), service_name(&backups), ""];
@@ -166,7 +196,8 @@ pub async fn run(
         .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
         // grpcio's and other clients of before 2023 know only this one.
         .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
-    let routes = http::router(api, limits, &config, Arc::clone(&security.access), grpc);
+    let guard = Guard { access: Arc::clone(&security.access), metrics: metrics.clone() };
+    let routes = http::router(api, limits, &config, guard, grpc);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))

@@ -17,6 +17,7 @@ use crate::access::Caller;
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
+use crate::metrics::Stage;
 use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
@@ -78,6 +79,7 @@ impl Matcher {
         let duration_max = self.config.query_duration_max;
         let decoding =
             decode_options(&self.config, duration_max, self.config.message_bytes_max as u64);
+        let metrics = self.work.metrics.clone();
         let job = self.work.queries.run(move |cancel| {
             let started = Instant::now();
             let query = match source {
@@ -88,6 +90,7 @@ impl Matcher {
                     &params,
                     Role::Query,
                     cancel,
+                    &metrics,
                 )?,
                 Source::Fingerprint(bytes) => {
                     convert::fingerprint(&bytes, duration_max.as_secs_f64(), &params)?
@@ -96,6 +99,9 @@ impl Matcher {
             let is_cancelled = || cancel.is_cancelled();
             let report = match_fingerprint(&*index, &query, &options, &params, &is_cancelled)
                 .map_err(status::from_match)?;
+            metrics.spent(Stage::Lookup, report.spent.lookup);
+            metrics.spent(Stage::Vote, report.spent.vote);
+            metrics.spent(Stage::Verify, report.spent.verify);
             let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
             tracing::debug!(request_id, elapsed_ms, "clip searched");
             Ok(convert::match_response(report, query.duration_s(), elapsed_ms, request_id))

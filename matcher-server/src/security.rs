@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::AbortHandle;
 
 use crate::access::Access;
 use crate::config::Config;
 use crate::keys::{KeyFile, KeysError};
+use crate::task::Task;
 use crate::transport::Transport;
 use crate::transport::tls::TlsError;
 
@@ -104,10 +104,9 @@ impl Security {
     }
 
     /// Reads certificates and keys again when their files change, and on SIGHUP, until the answer is dropped.
-    #[must_use]
-    pub fn keep_fresh(&self) -> Freshness {
+    pub(crate) fn keep_fresh(&self) -> Task {
         let security = self.clone();
-        Freshness(tokio::spawn(async move { security.watch().await }).abort_handle())
+        Task::spawn(async move { security.watch().await })
     }
 
     async fn watch(&self) {
@@ -156,15 +155,5 @@ impl Security {
             Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
         };
         self.files.iter().map(|path| (path.as_path(), state(path))).collect()
-    }
-}
-
-/// Files are looked at until it is dropped.
-#[derive(Debug)]
-pub struct Freshness(AbortHandle);
-
-impl Drop for Freshness {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

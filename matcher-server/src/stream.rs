@@ -35,6 +35,7 @@ use self::parking::{Claim, Parked, Parking};
 use self::session::{Format, Place, Search, Session};
 use crate::access::Caller;
 use crate::config::Config;
+use crate::metrics::Stage;
 use crate::reason::Reason;
 use crate::work::Work;
 
@@ -110,6 +111,11 @@ impl Streams {
             parking: Arc::default(),
             stop: Arc::new(watch::Sender::new(false)),
         }
+    }
+
+    /// Streams that are followed or parked.
+    pub(crate) fn open_count(&self) -> u64 {
+        (self.config.streams_max - self.open.available_permits()) as u64
     }
 
     /// Ends all streams; clients are told to go on elsewhere.
@@ -388,12 +394,15 @@ impl Follower {
     ) -> (Option<Parked>, Result<Vec<v1::MatchStreamResponse>, Status>) {
         let place = self.streams.place.clone();
         let queued = Instant::now();
+        let metrics = self.streams.work.metrics.clone();
         let job = self.streams.work.streams.run(move |cancel| {
+            let begun = Instant::now();
             let Batch { audio, since, is_last } = batch;
             let has_time = queued.elapsed() < IDLE_WAIT;
             let search = Search { place: &place, has_time, waited: since.elapsed(), cancel };
             let Parked { mut session, permit } = parked;
             let mut told = session.take(audio, &search);
+            metrics.spent(Stage::Stream, begun.elapsed());
             if !is_last {
                 return Ok((Some(Parked { session, permit }), told));
             }

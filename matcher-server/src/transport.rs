@@ -43,6 +43,7 @@ pub struct Transport {
     tls: Option<Tls>,
     /// One permit for each connection.
     places: Arc<Semaphore>,
+    place_count: usize,
     idle_max: Duration,
     turned_away: AtomicU64,
 }
@@ -60,6 +61,7 @@ impl Transport {
         Ok(Self {
             tls: config.tls.clone().map(Tls::load).transpose()?,
             places: Arc::new(Semaphore::new(config.connections_max)),
+            place_count: config.connections_max,
             idle_max: config.request_time_max.saturating_add(IDLE_MARGIN),
             turned_away: AtomicU64::new(0),
         })
@@ -69,6 +71,12 @@ impl Transport {
     #[must_use]
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn open_count(&self) -> u64 {
+        (self.place_count - self.places.available_permits()) as u64
     }
 
     /// Connections that were closed because all places were taken.

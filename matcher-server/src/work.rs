@@ -16,13 +16,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fingerprint_core::background;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
 use crate::config::Config;
+use crate::metrics::{Metrics, Stage};
 use crate::reason::Reason;
 use crate::status;
 
@@ -43,13 +44,15 @@ pub(crate) struct Work {
     pub(crate) streams: Pool,
     /// Making backups, one at a time.
     pub(crate) backups: Pool,
+    /// Where jobs count what they take.
+    pub(crate) metrics: Metrics,
 }
 
 impl Work {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let pool = |name, workers, urgency| {
-            Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop))
+            Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop), metrics.clone())
         };
         Self {
             queries: pool("queries", config.workers, Urgency::Now),
@@ -61,9 +64,16 @@ impl Work {
                 config.streams_max,
                 Urgency::Now,
                 Arc::clone(&stop),
+                metrics.clone(),
             ),
             backups: pool("backups", 1, Urgency::CanWait),
+            metrics: metrics.clone(),
         }
+    }
+
+    /// What runs and waits in each pool.
+    pub(crate) fn loads(&self) -> [Load; 5] {
+        [&self.queries, &self.uploads, &self.lookups, &self.streams, &self.backups].map(Pool::load)
     }
 
     /// Tells all running jobs to end, and waits at most `limit` for them. True if all have ended.
@@ -80,11 +90,20 @@ impl Work {
     }
 }
 
+/// What a pool has to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) pool: &'static str,
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
+}
+
 /// One kind of work.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     name: &'static str,
     workers: u32,
+    queue_len: usize,
     urgency: Urgency,
     /// Permits for jobs that run or wait.
     admission: Arc<Semaphore>,
@@ -92,6 +111,7 @@ pub(crate) struct Pool {
     running: Arc<Semaphore>,
     /// Set when the server gives up on what still runs.
     stop: Arc<AtomicBool>,
+    metrics: Metrics,
 }
 
 /// Which work goes first where processors are short.
@@ -162,17 +182,27 @@ impl Pool {
         queue_len: usize,
         urgency: Urgency,
         stop: Arc<AtomicBool>,
+        metrics: Metrics,
     ) -> Self {
         // Config::check keeps both far below this.
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         Self {
             name,
             workers,
+            queue_len,
             urgency,
             admission: Arc::new(Semaphore::new(workers as usize + queue_len)),
             running: Arc::new(Semaphore::new(workers as usize)),
             stop,
+            metrics,
         }
+    }
+
+    fn load(&self) -> Load {
+        let running = self.workers as usize - self.running.available_permits();
+        let all = self.workers as usize + self.queue_len - self.admission.available_permits();
+        // Both are read one after the other, while jobs come and go.
+        Load { pool: self.name, running, waiting: all.saturating_sub(running) }
     }
 
     /// Runs `job` on a thread for blocking work, as soon as a worker is free.
@@ -198,6 +228,7 @@ impl Pool {
                 tracing::debug!(pool = pool.name, "refused: the queue is full");
                 return Err(Reason::ServerBusy.status("server is busy; try again in a moment"));
             };
+            let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
             let cancel = Cancel { abandoned: Arc::clone(&abandon.0), stop: Arc::clone(&pool.stop) };
             let running = Arc::clone(&pool.running)
@@ -206,6 +237,7 @@ impl Pool {
                 .expect("the semaphore of a pool is never closed");
             let task = pool.urgency.spawn(move || {
                 let _permits = (admitted, running);
+                pool.metrics.spent(Stage::Queue, queued.elapsed());
                 cancel.check()?;
                 std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel))).unwrap_or_else(|_| {
                     // The hook has logged message and place.
@@ -241,7 +273,7 @@ mod tests {
     use super::*;
 
     fn pool(workers: usize, queue_len: usize) -> Pool {
-        Pool::new("test", workers, queue_len, Urgency::Now, Arc::default())
+        Pool::new("test", workers, queue_len, Urgency::Now, Arc::default(), Metrics::new())
     }
 
     #[tokio::test]
@@ -297,7 +329,7 @@ mod tests {
             let fields = stat.rsplit_once(')').unwrap().1;
             Ok(fields.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap())
         };
-        let pool = |urgency| Pool::new("test", 1, 0, urgency, Arc::default());
+        let pool = |urgency| Pool::new("test", 1, 0, urgency, Arc::default(), Metrics::new());
         let now = pool(Urgency::Now).run(nice).await.unwrap();
         let can_wait = pool(Urgency::CanWait).run(nice).await.unwrap();
         assert!(can_wait > now || now >= 10, "{can_wait}, {now}");

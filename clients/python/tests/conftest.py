@@ -26,6 +26,19 @@ def server_binary() -> str:
     return os.path.expanduser(binary)
 
 
+@pytest.fixture(scope="session")
+def earmark_binary(server_binary: str) -> str:
+    """The program that makes keys."""
+    binary = Path(server_binary).with_name("earmark")
+    if not binary.is_file():
+        pytest.fail(
+            "the program earmark must be beside EARMARK_SERVER, where `cargo build --workspace`"
+            " puts it",
+            pytrace=False,
+        )
+    return str(binary)
+
+
 @pytest.fixture
 def server(server_binary: str, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server with an empty catalog."""

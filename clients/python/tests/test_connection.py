@@ -8,7 +8,8 @@ import grpc
 import pytest
 import trustme
 
-from earmark_client import Busy, Client, EarmarkError
+from certificates import issue
+from earmark_client import Busy, Client, EarmarkError, Pcm
 from earmark_client._connection import parse_target
 from earmark_client._generated.earmark.v1 import catalog_pb2
 from fake_server import fake_server
@@ -74,6 +75,62 @@ def test_the_token_goes_with_each_call() -> None:
     assert with_token["authorization"] == "Bearer secret"
     assert "authorization" not in without
     assert str(without["user-agent"]).startswith("earmark-client-python")
+
+
+@pytest.mark.parametrize("token", ["secret\n", "\r\n secret\t"])
+def test_white_space_around_a_token_does_not_matter(token: str) -> None:
+    get_stats = Listening()
+    with fake_server(GetStats=get_stats) as address, Client(address, token=token) as client:
+        client.stats()
+    assert get_stats.metadata[0]["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "token", ["", " \n", "Bearer secret", "secret\nsecret", "secret\0", "\ufeffsecret", "secrét"]
+)
+def test_what_is_no_token_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ValueError, match="token") as caught:
+        Client("localhost:1", token=token)
+    assert "secret" not in repr(caught.value)
+    assert "secrét" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["http://me:secret@host:1", "me:se/secret@host:1", "host:1?secret"]
+)
+def test_what_a_target_must_not_hold_is_not_shown(target: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT") as caught:
+        Client(target)
+    assert "secret" not in repr(caught.value)
+
+
+def test_clients_do_not_show_their_secrets() -> None:
+    authority = trustme.CA()
+    own = issue(authority, "client@example.org")
+    with Client("localhost:1", token="secret", **own._asdict()) as client:
+        shown = f"{client!r} {client} {client._connection!r}"
+        stream = client.match_stream([], format=Pcm(8000))
+        shown += f"{stream!r} {stream}"
+        stream.close()
+    assert "secret" not in shown
+    assert "PRIVATE" not in shown
+
+
+def test_certificates_that_are_none_are_refused() -> None:
+    authority = trustme.CA()
+    key, chain = issue(authority, "client@example.org")
+    refused: list[tuple[str, dict[str, bytes]]] = [
+        ("root_certificates holds no certificate", {"root_certificates": b""}),
+        ("root_certificates holds no certificate", {"root_certificates": b"ca.pem"}),
+        ("private_key holds no", {"private_key": chain, "certificate_chain": key}),
+        ("certificate_chain holds no", {"private_key": key, "certificate_chain": key}),
+        ("give both", {"private_key": key}),
+        ("give both", {"certificate_chain": chain}),
+    ]
+    for text, certificates in refused:
+        with pytest.raises(ValueError, match=text) as caught:
+            Client("localhost:1", **certificates)  # type: ignore[arg-type]
+        assert "-----" not in repr(caught.value)
 
 
 def test_encrypted_connections_are_made_with_the_given_roots() -> None:

@@ -72,8 +72,9 @@ def test_retries_are_counted() -> None:
         assert len(match.times_s) == 4
 
 
-def test_the_pause_that_the_server_asks_for_is_kept() -> None:
-    match = Refusing(1, grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_s=0.7)
+@pytest.mark.parametrize("reason", [None, "SERVER_BUSY", "KEY_LIMIT"])
+def test_the_pause_that_the_server_asks_for_is_kept(reason: str | None) -> None:
+    match = Refusing(1, grpc.StatusCode.RESOURCE_EXHAUSTED, reason=reason, retry_after_s=0.7)
     with fake_server(Match=match) as address, Client(address) as client:
         client.match_bytes(b"clip")
     assert match.times_s[1] - match.times_s[0] >= 0.7
@@ -152,7 +153,12 @@ def test_other_errors_are_told_at_once(code: str, error_class: type[EarmarkError
 
 @pytest.mark.parametrize(
     ("reason", "error_class"),
-    [("TOO_LARGE", InvalidAudioOrArgument), ("STORAGE_FULL", ServerError), ("ANOTHER", Busy)],
+    [
+        ("TOO_LARGE", InvalidAudioOrArgument),
+        ("STORAGE_FULL", ServerError),
+        ("KEY_LIMIT", Busy),
+        ("ANOTHER", Busy),
+    ],
 )
 def test_what_no_pause_helps_with_is_told_at_once(
     reason: str, error_class: type[EarmarkError]

@@ -23,6 +23,7 @@ from earmark_client import (
     Pcm,
     Progress,
     Started,
+    Unauthenticated,
 )
 from earmark_client._generated.earmark.v1 import stream_pb2
 from fake_server import fail, fake_server
@@ -248,6 +249,34 @@ def test_a_server_that_stays_away_is_given_up() -> None:
     with Client(address, retries=1) as client, pytest.raises(Busy):
         next(client.match_stream([SECOND], format=Pcm(RATE_HZ)))
     assert time.monotonic() - start_s < 5
+
+
+def refusing_key(
+    header: stream_pb2.StreamHeader, requests: Requests, context: grpc.ServicerContext
+) -> Responses:
+    fail(context, grpc.StatusCode.UNAUTHENTICATED, "key was revoked", reason="KEY_INVALID")
+    yield response()
+
+
+def limiting_key(
+    header: stream_pb2.StreamHeader, requests: Requests, context: grpc.ServicerContext
+) -> Responses:
+    # As when the server has not noticed yet that the connection before is broken.
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    fail(context, code, "no place", reason="KEY_LIMIT", retry_after_s=0.1)
+    yield response()
+
+
+def test_a_key_that_is_no_longer_known_ends_the_reconnecting() -> None:
+    server = Scripted(broken_after(2), limiting_key, limiting_key, refusing_key)
+    with fake_server(MatchStream=server) as address, Client(address, retries=0) as client:
+        stream = client.match_stream([SECOND] * 5, format=Pcm(RATE_HZ))
+        assert isinstance(next(stream), Started)
+        with pytest.raises(Unauthenticated) as caught:
+            next(stream)
+        assert (caught.value.reason, caught.value.message) == ("KEY_INVALID", "key was revoked")
+        assert next(stream, None) is None
+    assert len(server.headers) == 4
 
 
 def test_a_refusal_at_first_is_tried_again_and_a_later_one_not() -> None:

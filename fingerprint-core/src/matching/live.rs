@@ -15,6 +15,8 @@ mod options;
 mod quiet;
 mod recent;
 
+use std::cell::Cell;
+
 use self::heard::{Heard, Telling};
 use self::quiet::Quiet;
 use self::recent::{Place, Recent};
@@ -331,6 +333,8 @@ impl LiveMatcher {
             ..MatchOptions::default()
         };
         let params = self.params;
+        // Nobody asks what so short a search took.
+        let spent = Cell::default();
         let mut search = Search {
             index: around.index,
             timeline,
@@ -339,6 +343,7 @@ impl LiveMatcher {
             params: &params,
             score_min: odds.score_min(self.options.false_events_max / WINDOWS_PER_HOUR),
             is_cancelled: around.is_cancelled,
+            spent: &spent,
         };
         let (places, may_search_changes) = match sound_since_ms {
             None => (Vec::new(), false),

@@ -22,11 +22,15 @@ mod query_peaks;
 mod test_support;
 mod votes;
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use self::evidence::Segment;
 use self::joining::{Found, distinct, merge, ranked};
 use self::odds::Odds;
+use self::plan::Scope;
 use self::query_peaks::QueryPeaks;
 use self::votes::Candidate;
 use crate::fingerprint::Fingerprint;
@@ -125,6 +129,19 @@ pub struct MatchReport {
     pub status: MatchStatus,
     /// Best first.
     pub matches: Vec<Match>,
+    /// What the search took.
+    pub spent: StageTimes,
+}
+
+/// What the stages of a search took, all windows and passes together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Reading postings.
+    pub lookup: Duration,
+    /// From postings to candidates.
+    pub vote: Duration,
+    /// Comparing candidates peak by peak.
+    pub verify: Duration,
 }
 
 /// One stretch of one track found in the query.
@@ -210,7 +227,9 @@ pub fn match_fingerprint(
     params: &Params,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<MatchReport, MatchError> {
-    let refused = |status| Ok(MatchReport { status, matches: Vec::new() });
+    let spent = Cell::new(StageTimes::default());
+    let refused =
+        |status| Ok(MatchReport { status, matches: Vec::new(), spent: StageTimes::default() });
     if query.duration_ms < DURATION_MIN_MS {
         return refused(MatchStatus::TooShort);
     }
@@ -226,8 +245,16 @@ pub fn match_fingerprint(
             return Err(MatchError::Cancelled);
         }
         let timeline = index.timeline();
-        let search =
-            Search { index, timeline: &timeline, window, options, params, score_min, is_cancelled };
+        let search = Search {
+            index,
+            timeline: &timeline,
+            window,
+            options,
+            params,
+            score_min,
+            is_cancelled,
+            spent: &spent,
+        };
         let start_ms = f64::from(window.first().map_or(0, |peak| peak.time_ms));
         let open = joining::open(&found, start_ms, WEIGHED_MAX.max(options.matches_max));
         for fresh in search.run(open)? {
@@ -250,7 +277,7 @@ pub fn match_fingerprint(
     }
     matches.sort_by(|a, b| b.score.total_cmp(&a.score));
     let status = if matches.is_empty() { MatchStatus::NoMatch } else { MatchStatus::Matched };
-    Ok(MatchReport { status, matches })
+    Ok(MatchReport { status, matches, spent: spent.get() })
 }
 
 /// Overlapping stretches of the query's peaks.
@@ -278,6 +305,7 @@ struct Search<'a> {
     params: &'a Params,
     score_min: f64,
     is_cancelled: &'a dyn Fn() -> bool,
+    spent: &'a Cell<StageTimes>,
 }
 
 impl Search<'_> {
@@ -321,10 +349,16 @@ impl Search<'_> {
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
         let Self { index, timeline, window, params, .. } = *self;
+        let begun = Instant::now();
+        let hits = hits::read_hits(index, timeline, window, family, Scope::WINDOW, params)?;
+        let read = Instant::now();
         // Each match that is asked for needs a candidate.
         let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
-        let candidates =
-            votes::find_candidates(index, timeline, window, family, candidates_max, params)?;
+        let candidates = votes::find_candidates(&hits, timeline, window, family, candidates_max);
+        let mut spent = self.spent.get();
+        spent.lookup += read - begun;
+        spent.vote += read.elapsed();
+        self.spent.set(spent);
         self.verify(candidates, 1.0, query, found)
     }
 
@@ -340,6 +374,7 @@ impl Search<'_> {
         query: &QueryPeaks,
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
+        let begun = Instant::now();
         let mut tracks = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             self.check_cancelled()?;
@@ -366,6 +401,9 @@ impl Search<'_> {
                 found.push(Found { candidate, alignment, weight, alternatives: Vec::new() });
             }
         }
+        let mut spent = self.spent.get();
+        spent.verify += begun.elapsed();
+        self.spent.set(spent);
         Ok(())
     }
 }

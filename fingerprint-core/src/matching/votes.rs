@@ -18,12 +18,11 @@
 //! of recall on hard queries against equal votes), and so are range reads with rungs.
 
 use super::cells::CellCounts;
-use super::hits::{Change, Hits, Steps, diagonal_of, for_each_change, read_hits, vote_bin};
+use super::hits::{Change, Hits, Steps, diagonal_of, for_each_change, vote_bin};
 use super::mapping::Mapping;
-use super::plan::{Probe, Scope};
+use super::plan::Probe;
 use crate::hash::Family;
-use crate::index::{Index, IndexError, POSITION_MS, Posting, Span, Timeline};
-use crate::params::Params;
+use crate::index::{POSITION_MS, Posting, Span, Timeline};
 use crate::peaks::Peak;
 use crate::units::TrackId;
 
@@ -71,20 +70,17 @@ pub(super) struct Peaked {
     pub(super) position: u32,
 }
 
-/// Looks up all landmarks of `peaks` and returns the best `candidates_max` candidates, best
-/// first, at most three of one track.
+/// The best `candidates_max` candidates of what `peaks` have hit, best first, at most three of one track.
 pub(super) fn find_candidates(
-    index: &dyn Index,
+    hits: &Hits,
     timeline: &Timeline,
     peaks: &[Peak],
     family: Family,
     candidates_max: usize,
-    params: &Params,
-) -> Result<Vec<Candidate>, IndexError> {
-    let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Ok(Vec::new()) };
+) -> Vec<Candidate> {
+    let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Vec::new() };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
-    let hits = read_hits(index, timeline, peaks, family, Scope::WINDOW, params)?;
-    let votes = supported_votes(&hits, middle_ms, family);
+    let votes = supported_votes(hits, middle_ms, family);
     let mut candidates: Vec<Candidate> = Vec::new();
     for peaked in maxima(votes) {
         if candidates.len() >= candidates_max {
@@ -116,7 +112,7 @@ pub(super) fn find_candidates(
             }
         }
     }
-    Ok(candidates)
+    candidates
 }
 
 /// Appends the votes of those postings of a run that `is_wanted`, which is asked for each in turn.

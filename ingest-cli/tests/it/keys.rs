@@ -43,8 +43,14 @@ fn keys_are_made_listed_and_revoked() {
     assert!(missing.code == 1 && missing.stderr.contains("no key 00000000"), "{missing:?}");
     for (args, told) in [
         (&["keys", "list", "--keys", "/nowhere/keys"][..], "earmark keys create"),
-        (&["keys", "create", "--name", "a", "--scope", "all", "--keys", keys], "match, ingest and admin"),
-        (&["keys", "create", "--name", "a", "--scope", "match", "--rate", "0", "--keys", keys], "rate_per_s"),
+        (
+            &["keys", "create", "--name", "a", "--scope", "all", "--keys", keys],
+            "match, ingest and admin",
+        ),
+        (
+            &["keys", "create", "--name", "a", "--scope", "match", "--rate", "0", "--keys", keys],
+            "rate_per_s",
+        ),
     ] {
         let run = run(args);
         assert!(run.code == 2 && run.stderr.contains(told), "{run:?}");
@@ -66,13 +72,16 @@ fn an_encrypted_server_that_wants_a_key_is_used_like_any_other() {
     let token = create(&world, "match,ingest");
     world.write("token", &format!("{token}\n"));
     let tls = ["--tls-cert", &folder("cert.pem"), "--tls-key", &folder("key.pem")];
-    let flags = [&tls[..], &["--keys", &folder("keys.toml")]].concat();
+    let keys = folder("keys.toml");
+    let flags = [&tls[..], &["--keys", &keys]].concat();
     let server = Process::start(&world.path("index"), &flags);
     let url = server.url.replace("http://127.0.0.1", "https://localhost");
     let ca = folder("ca.pem");
     let command = |args: &[&str]| {
         let mut command: Command = bare_command(args);
-        command.args(["--server", &url, "--ca-cert", &ca]).env("XDG_STATE_HOME", world.path("state"));
+        command
+            .args(["--server", &url, "--ca-cert", &ca])
+            .env("XDG_STATE_HOME", world.path("state"));
         command
     };
     let run = |mut command: Command| Run::new(command.output().unwrap());

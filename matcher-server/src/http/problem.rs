@@ -31,6 +31,9 @@ pub(crate) struct Problem {
     /// The same for programs, as `google.rpc.ErrorInfo.reason` over gRPC.
     #[schema(example = "AUDIO_UNDECODABLE")]
     reason: &'static str,
+    /// For those that count errors.
+    #[serde(skip)]
+    why: Reason,
     #[serde(skip)]
     retry_after_s: Option<u64>,
 }
@@ -45,6 +48,7 @@ impl Problem {
             status,
             detail: detail.into(),
             reason: reason.name(),
+            why: reason,
             retry_after_s: reason.retry_after().map(|pause| pause.as_secs()),
         }
     }
@@ -83,9 +87,10 @@ impl From<MultipartError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after_s = self.retry_after_s;
+        let (why, retry_after_s) = (self.why, self.retry_after_s);
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        response.extensions_mut().insert(why);
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
         }

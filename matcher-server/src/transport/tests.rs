@@ -4,8 +4,8 @@ use tokio_stream::StreamExt;
 use super::*;
 
 fn transport(places: usize, idle_max: Duration) -> Arc<Transport> {
-    let places = Arc::new(Semaphore::new(places));
-    Arc::new(Transport { tls: None, places, idle_max, turned_away: AtomicU64::new(0) })
+    let (place_count, places) = (places, Arc::new(Semaphore::new(places)));
+    Arc::new(Transport { tls: None, places, place_count, idle_max, turned_away: AtomicU64::new(0) })
 }
 
 async fn listen(transport: &Arc<Transport>) -> (std::net::SocketAddr, Incoming) {
@@ -23,7 +23,7 @@ async fn more_connections_than_there_are_places_are_closed_at_once() {
     let _also_served = incoming.next().await.unwrap().unwrap();
     let mut third = TcpStream::connect(address).await.unwrap();
     assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)));
-    assert_eq!(transport.turned_away_count(), 1);
+    assert_eq!((transport.open_count(), transport.turned_away_count()), (2, 1));
     drop((first, served));
     let mut fourth = TcpStream::connect(address).await.unwrap();
     let mut served = incoming.next().await.unwrap().unwrap();

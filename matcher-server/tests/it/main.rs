@@ -11,6 +11,7 @@ mod catalog;
 mod http;
 mod limits;
 mod matching;
+mod metrics;
 mod process;
 mod python;
 mod security;

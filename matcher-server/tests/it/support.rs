@@ -103,6 +103,8 @@ pub(crate) struct Process {
     child: Child,
     /// Address and port.
     pub(crate) address: String,
+    /// What it logged until it listened.
+    first_lines: String,
     /// What it logs, as a whole once it has ended.
     log: std::thread::JoinHandle<String>,
 }
@@ -131,12 +133,19 @@ impl Process {
                 break address[..end].to_owned();
             }
         };
+        let first_lines = log.clone();
         // Nobody may block on a full pipe.
         let log = std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| writeln!(log, "{line}").unwrap());
             log
         });
-        Self { child, address, log }
+        Self { child, address, first_lines, log }
+    }
+
+    /// The word that follows `words` in what it logged until it listened.
+    pub(crate) fn said(&self, words: &str) -> String {
+        let (_, rest) = self.first_lines.split_once(words).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
     }
 
     pub(crate) fn url(&self) -> String {

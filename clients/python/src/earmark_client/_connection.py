@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Callable, NamedTuple, TypeVar
@@ -17,6 +18,9 @@ from .errors import EarmarkError, from_rpc_error
 Answer = TypeVar("Answer")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What a header can carry as one word.
+_TOKEN = re.compile(r"[!-~]+")
 
 _CHANNEL_OPTIONS = [
     # An answer is as large as max_matches and the metadata of the tracks make it.
@@ -41,10 +45,16 @@ class Target(NamedTuple):
 
 def parse_target(target: str) -> Target:
     """Reads `host:port`, or a URL with `http` or `https`. Raises ValueError if it is neither."""
+    if "@" in target or "?" in target:
+        # The target is not repeated: it may hold a password, or a key.
+        raise ValueError(
+            "the target has more than an address; give HOST:PORT, http://HOST:PORT or"
+            " https://HOST:PORT, and a key as token"
+        )
     has_scheme = "://" in target
     url = urlsplit(target if has_scheme else f"//{target}")
     port = url.port or _DEFAULT_PORTS.get(url.scheme)
-    has_more = url.path not in ("", "/") or url.query or url.fragment or url.username is not None
+    has_more = url.path not in ("", "/") or url.fragment
     if (
         (has_scheme and url.scheme not in _DEFAULT_PORTS)
         or not url.hostname
@@ -57,6 +67,37 @@ def parse_target(target: str) -> Target:
         )
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return Target(f"{host}:{port}", url.scheme == "https")
+
+
+def bearer(token: str | None) -> tuple[tuple[str, str], ...]:
+    """The metadata that shows a token. Raises ValueError, which does not show it, if it is none."""
+    if token is None:
+        return ()
+    # Files end with a line end.
+    word = token.strip()
+    if not _TOKEN.fullmatch(word):
+        # Some releases of grpcio would refuse it too, but repeat it.
+        raise ValueError(
+            "token is empty, or not one word of ASCII characters; give the key alone, as"
+            " `earmark keys create` prints it"
+        )
+    return (("authorization", f"Bearer {word}"),)
+
+
+def check_certificates(
+    root_certificates: bytes | None, private_key: bytes | None, certificate_chain: bytes | None
+) -> None:
+    """Raises ValueError of what grpcio would not tell, or would end the process for."""
+    wanted = (
+        ("root_certificates", root_certificates, b"CERTIFICATE"),
+        ("private_key", private_key, b"PRIVATE KEY"),
+        ("certificate_chain", certificate_chain, b"CERTIFICATE"),
+    )
+    for name, pem, kind in wanted:
+        if pem is not None and kind + b"-----" not in pem:
+            raise ValueError(f"{name} holds no {kind.decode().lower()} in PEM")
+    if (private_key is None) != (certificate_chain is None):
+        raise ValueError("private_key and certificate_chain go together; give both")
 
 
 class Connection:
@@ -77,13 +118,14 @@ class Connection:
         if retries < 0:
             raise ValueError(f"retries is {retries}, it must be 0 or more")
         address, is_encrypted = parse_target(target)
+        self.metadata = bearer(token)
         certificates = (root_certificates, private_key, certificate_chain)
+        check_certificates(*certificates)
         if is_encrypted or any(part is not None for part in certificates):
             credentials = grpc.ssl_channel_credentials(*certificates)
             self._channel = grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
         else:
             self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self.metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         self.timeout_s = timeout_s
         self.retries = retries
         self.matches = MatchServiceStub(self._channel)

@@ -49,11 +49,12 @@ class Client:
         Args:
             target: `host:port`, `http://host:port` or `https://host:port`. The connection is
                 encrypted with `https`, and with any certificate or key below.
-            token: Sent with each call as `authorization: Bearer TOKEN`. Without encryption whoever
-                sees the traffic can read it.
+            token: The key that the server wants, as `earmark keys create` prints it; white space
+                around it does not matter. Sent with each call as `authorization: Bearer TOKEN`:
+                without encryption whoever sees the traffic can read it.
             root_certificates: Whom to trust, PEM; None means the roots that grpcio brings along.
-            private_key: The client's own key, PEM, if the server asks for one.
-            certificate_chain: The certificates of that key, PEM.
+            private_key: Key of the client's own certificate, PEM, if the server asks for one.
+            certificate_chain: That certificate, and those between it and its root, PEM.
             timeout_s: Longest time of a call in seconds.
             retries: Further tries of a call.
 
@@ -193,7 +194,8 @@ class Client:
             reconnect_s: Seconds after which a broken connection is given up; 0 never reconnects.
 
         The returned stream raises, among others, Busy if the server stays away, DeadlineExceeded if
-        no audio came for too long, and Aborted if another call took the stream over.
+        no audio came for too long, Aborted if another call took the stream over, and
+        Unauthenticated if the key is revoked meanwhile.
 
         """
         options = _convert.stream_options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import grpc
@@ -50,7 +51,10 @@ class NotFound(EarmarkError):
 
 
 class Busy(EarmarkError):
-    """The server is not there, or has too much to do, after all retries: try later.
+    """The server is not there, has too much to do, or the key's limits are reached: try later.
+
+    Raised after all retries. That no connection can be made because of certificates is told so too,
+    as grpcio does not keep the two apart; the message says what to change.
 
     Of a server that gives no `reason` it may also mean that so much is never taken.
     """
@@ -61,11 +65,11 @@ class DeadlineExceeded(EarmarkError):
 
 
 class Unauthenticated(EarmarkError):
-    """The server wants a token, or does not know this one."""
+    """The server wants a key, or does not know this one, or it was revoked or has expired."""
 
 
 class PermissionDenied(EarmarkError):
-    """The token does not allow this call."""
+    """The key does not allow this call; the message says which scope does."""
 
 
 class FailedPrecondition(EarmarkError):
@@ -98,6 +102,37 @@ _CLASSES_BY_REASON: dict[str | None, type[EarmarkError]] = {
     "STORAGE_FULL": ServerError,
 }
 
+# What helps if no connection can be made. The texts of grpcio are no contract: of one that is not
+# recognised the caller gets the text alone.
+_CONNECTION_HINTS = (
+    (
+        re.compile("CERTIFICATE_VERIFY_FAILED"),
+        "the server's certificate is not trusted; give its root as root_certificates, if it is"
+        " none of the usual ones",
+    ),
+    (
+        re.compile("Hostname Verification|is not in peer certificate"),
+        "the server's certificate is for another name; take the name that stands in it as target",
+    ),
+    (
+        re.compile("WRONG_VERSION_NUMBER"),
+        "the server does not encrypt; take http:// and no certificates",
+    ),
+    (
+        re.compile("create security handshaker"),
+        "certificates cannot be used; private_key and certificate_chain must be a pair",
+    ),
+    (
+        re.compile("Unwrap failed"),
+        "the server wants another certificate, or one at all; give private_key and"
+        " certificate_chain of a root that it trusts",
+    ),
+    (
+        re.compile("failed to connect .*Socket closed"),
+        "the server hangs up; if it encrypts, take https://",
+    ),
+)
+
 
 def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
     """The error that a failed call is told by."""
@@ -107,7 +142,16 @@ def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
     code = error.code().name
     reason, retry_after_s = _details(error.trailing_metadata() or ())
     error_class = _CLASSES_BY_REASON.get(reason) or _CLASSES.get(code, ServerError)
-    return error_class(error.details() or "", code, reason, retry_after_s)
+    message = error.details() or ""
+    if code == "UNAVAILABLE" and reason is None:
+        message = _with_hint(message)
+    return error_class(message, code, reason, retry_after_s)
+
+
+def _with_hint(message: str) -> str:
+    hints = (hint for pattern, hint in _CONNECTION_HINTS if pattern.search(message))
+    hint = next(hints, None)
+    return message if hint is None else f"{hint} ({message})"
 
 
 def _details(
