@@ -125,7 +125,7 @@ pub(crate) enum Command {
     /// Make, list and revoke the keys of a server
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Measure what a server can do: many streams at a time
+    /// Measure what a server can do: clips at given rates, or many streams at a time
     BenchServer(BenchServerArgs),
     /// Print a completion script for a shell
     Completions {

@@ -32,6 +32,9 @@ use embedded::EmbeddedCatalog;
 use remote::RemoteCatalog;
 pub(crate) use upload::read_limited;
 
+pub(crate) use self::convert::match_options;
+pub(crate) use self::link::reason;
+
 /// A catalog of tracks. All methods block, and may be called from any thread.
 pub(crate) trait Catalog: Send + Sync {
     /// Adds or replaces tracks; the answers are in the order of `tracks`. When it returns, what

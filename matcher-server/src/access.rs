@@ -7,6 +7,7 @@
 //! Without a file of keys everybody may do everything. The file is read again when it changes: a revoked
 //! key is refused from then on, and its streams end.
 
+mod guarded;
 mod rules;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+pub(crate) use self::guarded::Guarded;
 use self::rules::Need;
 use crate::http::{self, Problem, grpc_answer, is_grpc};
 use crate::keys::{Key, KeyFile, KeysError, Scope, Token};
@@ -102,7 +104,15 @@ impl Access {
     }
 
     /// Lets a request in, or says why not.
-    fn admit(self: &Arc<Self>, headers: &HeaderMap, need: Need) -> Result<Admitted, Refused> {
+    ///
+    /// A batch is not charged for here: its service charges all of it at once, so that one that is refused has
+    /// cost nothing.
+    fn admit(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        need: Need,
+        is_batch: bool,
+    ) -> Result<Admitted, Refused> {
         let Some(keys) = &self.keys else { return Ok(Admitted::default()) };
         let Need::Scopes(scopes) = need else { return Ok(Admitted::default()) };
         let token = bearer(headers)?;
@@ -134,7 +144,9 @@ impl Access {
                 Refused { retry_after: Some(Duration::from_secs(1)), ..Refused::new(Reason::KeyLimit, text) }
             })?),
         };
-        caller.charge(NonZeroU32::MIN)?;
+        if !is_batch {
+            caller.charge(NonZeroU32::MIN)?;
+        }
         Ok(Admitted { caller: Some(caller), place })
     }
 }
@@ -206,7 +218,8 @@ impl Caller {
                 let wait = wait.wait_time_from(DefaultClock::default().now());
                 let text = format!(
                     "key {id} may make {rate} requests a second; try again in {:.1} s",
-                    wait.as_secs_f64()
+                    // Never too early.
+                    (wait.as_secs_f64() * 10.0).ceil() / 10.0
                 );
                 Err(Refused { retry_after: Some(wait), ..Refused::new(Reason::KeyLimit, text) })
             }
@@ -299,7 +312,8 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let need = rules::need(request.method(), request.uri().path());
-    match access.admit(request.headers(), need) {
+    let is_batch = rules::is_batch(request.uri().path());
+    match access.admit(request.headers(), need, is_batch) {
         Ok(Admitted { caller, place }) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);

@@ -23,10 +23,14 @@ use crate::access::Caller;
 use crate::config::Config;
 use crate::metrics::{self, Metrics};
 use crate::reason::Reason;
+use crate::work::{Pool, Work};
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
 /// first to ring answers; timers tick in milliseconds.
 const DEADLINE_LEAD: Duration = Duration::from_millis(3);
+
+/// Calls that bring a clip.
+const CLIP_CALLS: [&str; 2] = ["Match", "POST /v1/match"];
 
 /// Longer than any backup takes, and short enough for every timer.
 const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -39,22 +43,31 @@ pub(crate) struct Limits {
     metrics: Metrics,
     /// One permit for each request that is being received, worked on or answered.
     open: Arc<Semaphore>,
+    queries: Pool,
 }
 
+/// When a client stops waiting: an extension of requests that say so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(pub(crate) Instant);
+
 impl Limits {
-    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Self {
+    pub(crate) fn new(config: &Config, metrics: &Metrics, work: &Work) -> Self {
         Self {
             metrics: metrics.clone(),
             request_time_max: config.request_time_max,
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
+            queries: work.queries.clone(),
         }
     }
 }
 
 impl Limits {
-    /// A place for a request, if there is one.
-    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+    /// A place for a request, if there is one. A clip that would not be searched is not received either.
+    pub(crate) fn admit(&self, call: &str) -> Option<OwnedSemaphorePermit> {
+        if CLIP_CALLS.contains(&call) && self.queries.is_full() {
+            return None;
+        }
         Arc::clone(&self.open).try_acquire_owned().ok()
     }
 
@@ -104,7 +117,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let Limits { request_time_max, message_bytes_max: bytes_max, .. } = self.limits;
         let asked = client_timeout(request.headers());
         let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
@@ -112,12 +125,16 @@ where
         let caller = request.extensions().get::<Caller>();
         let path = request.uri().path();
         let call = metrics::call_of(path).to_owned();
+        let place = self.limits.admit(&call);
         let mut line = AccessLine::new(path.to_owned(), call, caller, &self.limits.metrics);
-        let Some(open) = self.limits.admit() else {
+        let Some(open) = place else {
             line.end(format!("{:?}", Code::ResourceExhausted), Some(Reason::ServerBusy));
             let text = "server is busy with other requests; try again in a moment";
             return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
         };
+        if let Some(deadline) = asked.and_then(|_| Instant::now().checked_add(limit)) {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let (_open, mut line) = (open, line);

@@ -167,8 +167,9 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
     let path = format!("{} {}", request.method(), request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let call = metrics::route_of(request.method().as_str(), route);
+    let place = limits.admit(&call);
     let mut line = AccessLine::new(path, call, request.extensions().get(), limits.metrics());
-    let answer = match limits.admit() {
+    let answer = match place {
         None => {
             drain(request).await;
             let text = "server is busy with other requests; try again in a moment";

@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -308,6 +309,8 @@ impl KeyFile {
         // Whoever serves as another user was given the right to read the file; it stays so.
         if let Ok(metadata) = fs::metadata(&self.path) {
             file.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
+            // Not everybody may give a file to a group; whoever may not is in it, or made the file.
+            let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(metadata.gid()));
         }
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&self.path).map_err(|error| failed(error.error))?;

@@ -43,6 +43,7 @@ use earmark_proto::v1::match_service_server::MatchServiceServer;
 use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
 use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -151,6 +152,7 @@ pub async fn run(
     let streams = Streams::new(Arc::clone(&index), params, Arc::clone(&config), work.clone());
     let matcher = Matcher {
         streams: streams.clone(),
+        batch_turns: Arc::new(Semaphore::new(config.workers)),
         index: Arc::clone(&index),
         params,
         config: Arc::clone(&config),
@@ -178,7 +180,7 @@ pub async fn run(
     let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
     let backups = BackupServiceServer::new(Backups::new(&served, &config, work.clone()));
     let backups = backups.max_decoding_message_size(bytes_max);
-    let limits = envelope::Limits::new(&config, &metrics);
+    let limits = envelope::Limits::new(&config, &metrics, &work);
     let streams_max =
         u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
     let names = [service_name(&matcher), service_name(&catalog), service_name(&backups), ""];

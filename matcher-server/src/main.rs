@@ -1,6 +1,6 @@
 //! `earmark-server`: reads the settings, opens the index, binds, and calls the library.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tikv_jemallocator::Jemalloc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A search takes thousands of pieces of memory and gives them back; this allocator wastes little of it.
 #[global_allocator]
@@ -130,7 +130,11 @@ fn allow_files(connections_max: usize) {
     }
 }
 
-async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Served> {
+/// Serves until it is told to stop. The index is given back, so that it outlives all that works on it.
+async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Option<Served>> {
+    // Before the first wait: nothing else stops the first process of a container, and a SIGHUP would end it.
+    let mut stop = Stop::listen()?;
+    let _hangup = signal(SignalKind::hangup())?;
     let security = Security::load(&config)?;
     allow_files(config.connections_max);
     let listener = TcpListener::bind(&config.listen).await.with_context(|| {
@@ -139,26 +143,47 @@ async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Serv
     security.check_address(listener.local_addr()?, &config)?;
     let (settings, scratch) = (config.clone(), scratch.map(|folder| folder.path().to_owned()));
     let opening = tokio::task::spawn_blocking(move || open(&settings, scratch.as_deref()));
-    let (listener, served) = opening::answer_until(listener, &security.transport, opening).await?;
-    let served = served.context("opening the index broke down")??;
-    // Before the server says that it listens, so that no signal can come too early.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let opened = tokio::select! {
+        opened = opening::answer_until(listener, &security.transport, opening) => opened,
+        () = stop.asked() => {
+            tracing::info!("stopped while the index was being opened");
+            return Ok(None);
         }
+    };
+    let (listener, served) = opened?;
+    let served = served.context("opening the index broke down")??;
+    let shutdown = async move {
+        stop.asked().await;
         // Whoever asks twice does not want to wait; what is acknowledged is on disk.
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            stop.asked().await;
             tracing::warn!("stopped at once by a second signal");
             std::process::exit(EXIT_AT_ONCE);
         });
     };
     run(listener, config, security, served.clone(), shutdown).await?;
-    Ok(served)
+    Ok(Some(served))
+}
+
+/// The signals that stop the server.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

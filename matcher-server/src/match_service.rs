@@ -10,6 +10,7 @@ use fingerprint_core::decode::Input;
 use fingerprint_core::index::Index;
 use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::{Params, Role};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,6 +18,7 @@ use crate::access::Caller;
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
+use crate::envelope::Deadline;
 use crate::metrics::Stage;
 use crate::reason::Reason;
 use crate::status;
@@ -36,13 +38,18 @@ pub(crate) struct Matcher {
     pub(crate) config: Arc<Config>,
     pub(crate) work: Work,
     pub(crate) streams: Streams,
+    /// Clips of batches at a time, all batches together, as many as there are workers: the queue is for all
+    /// clients, and who sends batches has time.
+    pub(crate) batch_turns: Arc<Semaphore>,
 }
 
 impl Matcher {
     /// Searches for one clip.
+    /// Its answer is of use until `deadline`.
     pub(crate) async fn answer(
         &self,
         request: v1::MatchRequest,
+        deadline: Option<Instant>,
     ) -> Result<v1::MatchResponse, Status> {
         let v1::MatchRequest { audio, options, request_id } = request;
         if request_id.len() > REQUEST_ID_BYTES_MAX {
@@ -58,12 +65,13 @@ impl Matcher {
             let text = "audio is not set; send audio.encoded or audio.fingerprint";
             Reason::ArgumentInvalid.status(text)
         })?;
-        let search = self.search(source, options, request_id);
         if deadline_ms == 0 {
-            return search.await;
+            return self.search(source, options, request_id, deadline).await;
         }
-        let deadline = Duration::from_millis(deadline_ms.into());
-        tokio::time::timeout(deadline, search).await.unwrap_or_else(|_| {
+        let own = Instant::now() + Duration::from_millis(deadline_ms.into());
+        let soonest = deadline.map_or(own, |deadline| deadline.min(own));
+        let search = self.search(source, options, request_id, Some(soonest));
+        tokio::time::timeout_at(own.into(), search).await.unwrap_or_else(|_| {
             let text = "options.deadline_ms have passed; send less audio or allow more time";
             Err(Reason::DeadlinePassed.status(text))
         })
@@ -74,13 +82,14 @@ impl Matcher {
         source: Source,
         options: MatchOptions,
         request_id: String,
+        deadline: Option<Instant>,
     ) -> Result<v1::MatchResponse, Status> {
         let (index, params) = (Arc::clone(&self.index), self.params);
         let duration_max = self.config.query_duration_max;
         let decoding =
             decode_options(&self.config, duration_max, self.config.message_bytes_max as u64);
         let metrics = self.work.metrics.clone();
-        let job = self.work.queries.run(move |cancel| {
+        let job = self.work.queries.run_by(deadline, move |cancel| {
             let started = Instant::now();
             let query = match source {
                 Source::Encoded(bytes) => fingerprint_audio(
@@ -116,7 +125,8 @@ impl v1::match_service_server::MatchService for Matcher {
         &self,
         request: Request<v1::MatchRequest>,
     ) -> Result<Response<v1::MatchResponse>, Status> {
-        self.answer(request.into_inner()).await.map(Response::new)
+        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
+        self.answer(request.into_inner(), deadline).await.map(Response::new)
     }
 
     async fn batch_match(
@@ -130,22 +140,25 @@ impl v1::match_service_server::MatchService for Matcher {
                 format!("requests has {} clips, it must have 1 to {BATCH_MAX}", requests.len());
             return Err(Reason::ArgumentInvalid.status(text));
         }
-        // The call has counted as one of them already.
-        let more = u32::try_from(requests.len() - 1).ok().and_then(NonZeroU32::new);
-        if let (Some(caller), Some(more)) = (caller, more) {
-            caller.charge(more)?;
+        let count = u32::try_from(requests.len()).ok().and_then(NonZeroU32::new);
+        if let (Some(caller), Some(count)) = (caller, count) {
+            caller.charge(count)?;
         }
         let mut results = vec![v1::BatchMatchResult::default(); requests.len()];
         let mut waiting = requests.into_iter().enumerate();
         // Dropped with the request, which ends what runs.
         let mut running = JoinSet::new();
         loop {
-            // No more at a time than there are workers: the queue is for all clients.
             while running.len() < self.config.workers
                 && let Some((place, request)) = waiting.next()
             {
                 let matcher = self.clone();
-                running.spawn(async move { (place, matcher.answer_in_batch(request).await) });
+                let turn = Arc::clone(&self.batch_turns);
+                running.spawn(async move {
+                    // Nobody closes it.
+                    let _turn = turn.acquire_owned().await;
+                    (place, matcher.answer_in_batch(request).await)
+                });
             }
             match running.join_next().await {
                 None => break,
@@ -173,14 +186,18 @@ impl Matcher {
     async fn answer_in_batch(&self, request: v1::MatchRequest) -> v1::BatchMatchResult {
         use v1::batch_match_result::Result as Answer;
         let request_id = request.request_id.clone();
-        let result = match self.answer(request).await {
+        let result = match self.answer(request, None).await {
             Ok(response) => Answer::Response(response),
-            Err(status) => Answer::Error(v1::MatchError {
-                code: i32::from(status.code()),
-                reason: Reason::of(&status).name().to_owned(),
-                message: status.message().to_owned(),
-                request_id,
-            }),
+            Err(status) => {
+                let reason = Reason::of(&status);
+                self.work.metrics.failed(reason);
+                Answer::Error(v1::MatchError {
+                    code: i32::from(status.code()),
+                    reason: reason.name().to_owned(),
+                    message: status.message().to_owned(),
+                    request_id,
+                })
+            }
         };
         v1::BatchMatchResult { result: Some(result) }
     }

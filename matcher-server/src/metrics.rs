@@ -45,7 +45,7 @@ const OTHER: &str = "other";
 /// A stage of a request's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waiting for a worker.
+    /// Waiting for a worker; queries only, as who uploads has time.
     Queue,
     /// Bytes to samples.
     Decode,
@@ -109,10 +109,15 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let errors = Family::<Why, Counter>::default();
+        // The first error of a kind is seen as one more than none.
+        for reason in Reason::ALL {
+            drop(errors.get_or_create(&Why { reason: reason.name() }));
+        }
         Self {
             requests: Family::default(),
             request_times: Family::new_with_constructor(times),
-            errors: Family::default(),
+            errors,
             stages: Family::new_with_constructor(times),
         }
     }
@@ -145,8 +150,7 @@ impl Metrics {
         registry.register("requests", help, self.requests.clone());
         let help = "Time from a request's head to the head of its answer, in seconds";
         registry.register("request_seconds", help, self.request_times.clone());
-        let help =
-            "Requests answered with an error, by reason; SERVER_BUSY are those that were shed";
+        let help = "Requests, clips of batches and streams that ended with an error, by reason; SERVER_BUSY are those that were shed";
         registry.register("errors", help, self.errors.clone());
         let help = "Time that a stage took of one request, in seconds";
         registry.register("stage_seconds", help, self.stages.clone());

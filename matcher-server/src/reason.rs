@@ -59,7 +59,8 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 20] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 20] = [
         Self::ArgumentInvalid,
         Self::AudioUndecodable,
         Self::TooLarge,

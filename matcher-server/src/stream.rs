@@ -16,7 +16,6 @@ mod parking;
 mod pcm;
 mod session;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,13 +26,13 @@ use fingerprint_core::index::Index;
 use fingerprint_core::params::Params;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status, Streaming};
 
 use self::parking::{Claim, Parked, Parking};
 use self::session::{Format, Place, Search, Session};
-use crate::access::Caller;
+use crate::access::{Caller, Guarded};
 use crate::config::Config;
 use crate::metrics::Stage;
 use crate::reason::Reason;
@@ -60,7 +59,7 @@ const STREAM_ID_BYTES_MAX: usize = 128;
 const IDLE_WAIT: Duration = Duration::from_millis(20);
 
 /// What a client of a stream sends.
-type Requests = Pin<Box<dyn Stream<Item = Result<v1::MatchStreamRequest, Status>> + Send + Sync>>;
+type Requests = Guarded<v1::MatchStreamRequest>;
 type Sender = mpsc::Sender<Result<v1::MatchStreamResponse, Status>>;
 
 /// What a client of a stream reads.
@@ -130,13 +129,9 @@ impl Streams {
         requests: Streaming<v1::MatchStreamRequest>,
         caller: Option<Caller>,
     ) -> Result<StreamAnswer, Status> {
-        let mut requests: Requests = match caller {
-            None => Box::pin(requests),
-            Some(caller) => Box::pin(requests.map(move |message| {
-                caller.check_valid()?;
-                message
-            })),
-        };
+        // A name is that of a key's streams: nobody else can take them over.
+        let owner = caller.as_ref().map_or(String::new(), |caller| caller.id().to_owned());
+        let mut requests = Guarded::new(requests, caller);
         let first = tokio::time::timeout(self.config.stream_pause_max, requests.next()).await;
         let first = first.map_err(|_| self.paused())?.transpose()?;
         let header = match first.and_then(|message| message.part) {
@@ -174,7 +169,7 @@ impl Streams {
         let (claim, parked) = if name.is_empty() {
             (None, None)
         } else {
-            let (claim, parked) = self.parking.claim(&name).await?;
+            let (claim, parked) = self.parking.claim(&format!("{owner}/{name}")).await?;
             (Some(claim), parked)
         };
         let resumed = parked.is_some();
@@ -439,6 +434,7 @@ impl Follower {
     }
 
     fn fail(&mut self, status: Status) {
+        self.streams.work.metrics.failed(Reason::of(&status));
         if let Some(place) = self.status_place.take() {
             // Nobody may be listening any more.
             place.send(Err(status));

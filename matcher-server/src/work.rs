@@ -3,13 +3,15 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. There are five pools, so that one kind of work cannot keep another waiting: long
+//! timeouts. Queries are also refused that would wait longer than queries take ([`pressure`]). There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
 //! Uploads and backups also get only the processor time that queries leave.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
 //! ask at each chunk of audio.
+
+mod pressure;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -22,6 +24,7 @@ use fingerprint_core::background;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
+use self::pressure::Pressure;
 use crate::config::Config;
 use crate::metrics::{Metrics, Stage};
 use crate::reason::Reason;
@@ -30,6 +33,9 @@ use crate::status;
 /// Jobs of streams that run at a time, for each worker: they last a millisecond, and handing the next one
 /// over takes a tenth of that, in which the processor shall not be idle.
 const STREAM_JOBS_PER_WORKER: usize = 2;
+
+/// Longer than any request lasts.
+const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The pools of one server.
 #[derive(Debug, Clone)]
@@ -55,7 +61,7 @@ impl Work {
             Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop), metrics.clone())
         };
         Self {
-            queries: pool("queries", config.workers, Urgency::Now),
+            queries: pool("queries", config.workers, Urgency::Now).shedding(),
             uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
             streams: Pool::new(
@@ -112,6 +118,8 @@ pub(crate) struct Pool {
     /// Set when the server gives up on what still runs.
     stop: Arc<AtomicBool>,
     metrics: Metrics,
+    /// Where it is known, jobs are refused that would wait for too long.
+    pressure: Option<Arc<Pressure>>,
 }
 
 /// Which work goes first where processors are short.
@@ -195,7 +203,24 @@ impl Pool {
             running: Arc::new(Semaphore::new(workers as usize)),
             stop,
             metrics,
+            pressure: None,
         }
+    }
+
+    /// The same pool, that sheds what would make everybody wait.
+    fn shedding(self) -> Self {
+        Self { pressure: Some(Arc::new(Pressure::new())), ..self }
+    }
+
+    /// True if a job that came now would be refused; so that nobody need send one.
+    pub(crate) fn is_full(&self) -> bool {
+        self.admission.available_permits() == 0 || self.patience(None).is_none()
+    }
+
+    /// How long a job may wait that comes now; `None` if it is refused.
+    fn patience(&self, deadline: Option<Instant>) -> Option<Duration> {
+        let Some(pressure) = &self.pressure else { return Some(PATIENCE_MAX) };
+        pressure.patience(self.load().waiting, self.workers as usize, Instant::now(), deadline)
     }
 
     fn load(&self) -> Load {
@@ -222,24 +247,59 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce(&Cancel) -> Result<T, Status> + Send + 'static,
     {
+        self.run_by(None, job)
+    }
+
+    /// The same for a job whose answer is of use until `deadline` only.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Pool::run`]; a pool that sheds also refuses what would wait for too long, or be done too late.
+    pub(crate) fn run_by<T, F>(
+        &self,
+        deadline: Option<Instant>,
+        job: F,
+    ) -> impl Future<Output = Result<T, Status>> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce(&Cancel) -> Result<T, Status> + Send + 'static,
+    {
         let pool = self.clone();
         async move {
+            let Some(patience) = pool.patience(deadline) else { return Err(pool.refuse()) };
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
-                tracing::debug!(pool = pool.name, "refused: the queue is full");
-                return Err(Reason::ServerBusy.status("server is busy; try again in a moment"));
+                return Err(pool.refuse());
             };
             let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
             let cancel = Cancel { abandoned: Arc::clone(&abandon.0), stop: Arc::clone(&pool.stop) };
-            let running = Arc::clone(&pool.running)
-                .acquire_owned()
-                .await
-                .expect("the semaphore of a pool is never closed");
+            let running = match Arc::clone(&pool.running).try_acquire_owned() {
+                Ok(running) => {
+                    if let Some(pressure) = &pool.pressure {
+                        pressure.calm(queued);
+                    }
+                    running
+                }
+                Err(_) => {
+                    let free = Arc::clone(&pool.running).acquire_owned();
+                    match tokio::time::timeout(patience, free).await {
+                        Ok(running) => running.expect("the semaphore of a pool is never closed"),
+                        Err(_) => return Err(pool.refuse()),
+                    }
+                }
+            };
             let task = pool.urgency.spawn(move || {
                 let _permits = (admitted, running);
-                pool.metrics.spent(Stage::Queue, queued.elapsed());
+                if pool.pressure.is_some() {
+                    pool.metrics.spent(Stage::Queue, queued.elapsed());
+                }
                 cancel.check()?;
-                std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel))).unwrap_or_else(|_| {
+                let begun = Instant::now();
+                let done = std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel)));
+                if let Some(pressure) = &pool.pressure {
+                    pressure.took(begun.elapsed());
+                }
+                done.unwrap_or_else(|_| {
                     // The hook has logged message and place.
                     Err(Reason::Internal
                         .status("the server failed on this request; it has been logged"))
@@ -252,6 +312,11 @@ impl Pool {
                     .status("server is shutting down, or has no thread left; try again"))
             })
         }
+    }
+
+    fn refuse(&self) -> Status {
+        tracing::debug!(pool = self.name, "refused: the queue is full");
+        Reason::ServerBusy.status("server is busy; try again in a moment")
     }
 
     /// What tells work outside of the pool that the server gives up.

@@ -4,13 +4,15 @@
 //! overlapping windows, so time grows with their length and memory does not; alignments that go
 //! on from window to window are one match.
 //!
-//! A window is searched for unchanged recordings first. If none of them explains it beyond doubt,
-//! a pass for each [`Family`] of changes follows: other speed, tempo or pitch.
+//! A window is looked at by a few pairs first (`glance`). If what they show does not explain it as a whole, it is
+//! searched for unchanged recordings. If none of them explains it beyond doubt, a pass for each [`Family`] of
+//! changes follows: other speed, tempo or pitch.
 
 mod cells;
 mod evidence;
 mod fit;
 mod gain;
+mod glance;
 mod hits;
 mod joining;
 pub mod live;
@@ -53,6 +55,10 @@ const CHANGES: [Family; 3] = [Family::Speed, Family::Tempo, Family::Pitch];
 /// Nats a second that only an alignment of the right speed and pitch reaches. Unchanged clips in
 /// loud noise stay below it too, and cost the other passes.
 const CERTAIN_SCORE_PER_S: f64 = 25.0;
+/// Share of the foremost peaks that a track must explain if nothing else is looked for.
+const EXPLAINED_SHARE_MIN: f32 = 0.88;
+/// Candidates of a glance have this share of the votes of its best: other copies of a recording have as many.
+const GLANCE_SHARE: f32 = 0.25;
 /// Part of a window that a certain alignment may leave to others, in ms.
 const CERTAIN_GAP_MS: f64 = 2_000.0;
 /// Nats by which an alignment with fitted speed and pitch must beat one without, which has fewer
@@ -317,17 +323,42 @@ impl Search<'_> {
         for candidate in open {
             self.verify(vec![candidate], CONTINUITY, &query, &mut found)?;
         }
+        let going_on = found.len();
+        // Whoever wants changed recordings under unchanged ones wants everything.
+        if self.options.speed_search != SpeedSearch::Full {
+            self.pass(Family::Unchanged, Scope::GLANCE, GLANCE_SHARE, &query, &mut found)?;
+            if self.is_all(&query, &found)? {
+                return Ok(distinct(found));
+            }
+            // What the glance has found is found again, among all.
+            found.truncate(going_on);
+        }
         self.run_pass(Family::Unchanged, &query, &mut found)?;
         for family in CHANGES {
             match self.options.speed_search {
                 SpeedSearch::Off => break,
-                SpeedSearch::Auto if found.iter().any(|found| self.is_certain(found)) => break,
+                SpeedSearch::Auto if found.iter().any(|found| self.is_certain(found)) => {
+                    break;
+                }
                 SpeedSearch::Auto | SpeedSearch::Full => {
                     self.run_pass(family, &query, &mut found)?;
                 }
             }
         }
         Ok(distinct(found))
+    }
+
+    /// True if something that was found explains the window so well that nothing else is in it.
+    fn is_all(&self, query: &QueryPeaks, found: &[Found]) -> Result<bool, MatchError> {
+        for found in found.iter().filter(|found| self.is_certain(found)) {
+            let window = fit::window(query, &found.candidate);
+            let track = self.index.peaks(found.candidate.span.start, window)?.unwrap_or_default();
+            let share = glance::explained_share(self.window, &track, found.alignment.mapping);
+            if share >= EXPLAINED_SHARE_MIN {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// True if an alignment leaves neither a doubt about its speed and pitch nor room for another
@@ -348,13 +379,26 @@ impl Search<'_> {
         query: &QueryPeaks,
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
+        self.pass(family, Scope::WINDOW, 0.0, query, found)
+    }
+
+    /// The same for a part of the window's pairs, and candidates with this share of the votes of the best.
+    fn pass(
+        &self,
+        family: Family,
+        scope: Scope,
+        least_share: f32,
+        query: &QueryPeaks,
+        found: &mut Vec<Found>,
+    ) -> Result<(), MatchError> {
         let Self { index, timeline, window, params, .. } = *self;
         let begun = Instant::now();
-        let hits = hits::read_hits(index, timeline, window, family, Scope::WINDOW, params)?;
+        let hits = hits::read_hits(index, timeline, window, family, scope, params)?;
         let read = Instant::now();
         // Each match that is asked for needs a candidate.
         let candidates_max = CANDIDATES_MAX.max(self.options.matches_max);
-        let candidates = votes::find_candidates(&hits, timeline, window, family, candidates_max);
+        let candidates =
+            votes::find_candidates(&hits, timeline, window, family, candidates_max, least_share);
         let mut spent = self.spent.get();
         spent.lookup += read - begun;
         spent.vote += read.elapsed();

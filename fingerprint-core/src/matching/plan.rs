@@ -30,6 +30,9 @@ const POSTINGS_PER_S: f64 = 58.0;
 /// have more, whose probes would fill the memory.
 const PAIRS_MAX: usize = 20_000;
 
+/// Pairs of a glance. ARCHITECTURE has what more of them find and cost.
+const GLANCE_PAIRS: usize = 160;
+
 /// A pair of the query whose landmark is looked up in one range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
@@ -99,12 +102,21 @@ pub(super) struct Scope {
     pub(super) postings_max: f64,
     /// Pairs less likely than this are passed over.
     pub(super) likelihood_min: f32,
+    /// Most pairs, those with the most hits to be expected for a posting.
+    pub(super) pairs_max: usize,
 }
 
 impl Scope {
     /// A whole window.
-    pub(super) const WINDOW: Self =
-        Self { anchors_until_ms: u32::MAX, postings_max: f64::INFINITY, likelihood_min: 0.0 };
+    pub(super) const WINDOW: Self = Self {
+        anchors_until_ms: u32::MAX,
+        postings_max: f64::INFINITY,
+        likelihood_min: 0.0,
+        pairs_max: PAIRS_MAX,
+    };
+
+    /// A few pairs of a window, which suffice for what is in the index and little changed.
+    pub(super) const GLANCE: Self = Self { pairs_max: GLANCE_PAIRS, ..Self::WINDOW };
 }
 
 /// What a pass reads.
@@ -155,11 +167,11 @@ pub(super) fn plan_reads(
     });
     let budget = scope.postings_max.min(postings_max(timeline, family));
     let mut spent = costs.iter().map(|cost| cost.postings).sum::<f64>();
-    if spent > budget {
+    if spent > budget || costs.len() > scope.pairs_max {
         let order = |a: &Cost, b: &Cost| a.per_hit.total_cmp(&b.per_hit);
         costs.sort_unstable_by(|a, b| order(a, b).then(a.reads.start.cmp(&b.reads.start)));
         spent = 0.0;
-        let affordable = costs.iter().take_while(|cost| {
+        let affordable = costs.iter().take(scope.pairs_max).take_while(|cost| {
             let is_affordable = spent + cost.postings <= budget;
             spent += if is_affordable { cost.postings } else { 0.0 };
             is_affordable

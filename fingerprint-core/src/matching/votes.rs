@@ -70,20 +70,24 @@ pub(super) struct Peaked {
     pub(super) position: u32,
 }
 
-/// The best `candidates_max` candidates of what `peaks` have hit, best first, at most three of one track.
+/// The best `candidates_max` candidates of what `peaks` have hit, best first, at most three of one track, and none with
+/// less than `least_share` of the votes of the best.
 pub(super) fn find_candidates(
     hits: &Hits,
     timeline: &Timeline,
     peaks: &[Peak],
     family: Family,
     candidates_max: usize,
+    least_share: f32,
 ) -> Vec<Candidate> {
     let (Some(first), Some(last)) = (peaks.first(), peaks.last()) else { return Vec::new() };
     let middle_ms = first.time_ms.midpoint(last.time_ms);
     let votes = supported_votes(hits, middle_ms, family);
     let mut candidates: Vec<Candidate> = Vec::new();
-    for peaked in maxima(votes) {
-        if candidates.len() >= candidates_max {
+    let maxima = maxima(votes);
+    let weight_min = maxima.first().map_or(0.0, |best| best.weight * least_share);
+    for peaked in maxima {
+        if candidates.len() >= candidates_max || peaked.weight < weight_min {
             break;
         }
         let diagonal = diagonal_of(peaked.bin);

@@ -167,6 +167,28 @@ fn a_changed_track_beside_an_unchanged_one_is_found() {
 }
 
 #[test]
+fn tracks_that_play_at_once_are_both_found() {
+    for (a, b) in [("palace.ogg", "mountain.flac"), ("cold_day.mp3", "robot_dity.ogg")] {
+        let mut peaks = cut(a, 3_000, 13_000, 0);
+        // The other one softer, as under a voice; its strongest peaks only.
+        let under = cut(b, 5_000, 15_000, 0).into_iter().filter(|peak| peak.rank == 0);
+        peaks.extend(under.map(|peak| Peak { level: peak.level.saturating_sub(12), ..peak }));
+        let found = search(&*CATALOG, peaks, &MatchOptions::default());
+        let ids: Vec<_> = found.iter().map(|found| found.track_id.as_str()).collect();
+        assert!(ids.contains(&a) && ids.contains(&b), "{found:?}");
+    }
+}
+
+#[test]
+fn all_copies_of_a_recording_are_found() {
+    let index = MemoryIndex::new(&Params::default());
+    let copy = |i: usize| new_track(&format!("copy{i}"), fingerprint("palace.ogg", Role::Track));
+    index.add(&(0..6).map(copy).collect::<Vec<_>>()).unwrap();
+    let found = search(&index, cut("palace.ogg", 3_000, 13_000, 0), &MatchOptions::default());
+    assert_eq!(found.len(), 6, "{found:?}");
+}
+
+#[test]
 fn a_track_in_many_pieces_does_not_crowd_out_another() {
     // Six pieces of one track, each from a place of its own, and a short one of another track.
     let mut peaks: Vec<Peak> = (0..6)

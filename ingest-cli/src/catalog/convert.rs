@@ -7,7 +7,7 @@ use fingerprint_core::index::backup::{Backup, BackupState, Contents};
 use fingerprint_core::index::{
     BlockCacheStats, Change, IndexStats, ListLengths, Metadata, SegmentClass,
 };
-use fingerprint_core::matching::{MatchStatus, SpeedSearch};
+use fingerprint_core::matching::{MatchOptions, MatchStatus, SpeedSearch};
 use fingerprint_core::units::TrackId;
 
 use super::{Answer, Stats, Stored, Track};
@@ -28,6 +28,17 @@ pub(super) fn speed_search(speed_search: SpeedSearch) -> v1::SpeedSearch {
         SpeedSearch::Off => v1::SpeedSearch::Off,
         SpeedSearch::Auto => v1::SpeedSearch::Auto,
         SpeedSearch::Full => v1::SpeedSearch::Full,
+    }
+}
+
+/// Options of a search as a server takes them.
+pub(crate) fn match_options(options: &MatchOptions) -> v1::MatchOptions {
+    v1::MatchOptions {
+        max_matches: u32::try_from(options.matches_max).unwrap_or(u32::MAX),
+        min_confidence: options.confidence_min,
+        max_false_accepts: Some(options.false_accepts_max),
+        speed_search: speed_search(options.speed_search).into(),
+        ..v1::MatchOptions::default()
     }
 }
 

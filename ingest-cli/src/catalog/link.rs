@@ -130,7 +130,7 @@ impl Patience {
 }
 
 /// What the server gives as reason, for programs.
-pub(super) fn reason(status: &Status) -> Option<String> {
+pub(crate) fn reason(status: &Status) -> Option<String> {
     status.get_error_details().error_info().map(|info| info.reason.clone())
 }
 

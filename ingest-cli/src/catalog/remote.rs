@@ -83,13 +83,7 @@ impl Catalog for RemoteCatalog {
         };
         let request = v1::MatchRequest {
             audio: Some(v1::Audio { source: Some(source) }),
-            options: Some(v1::MatchOptions {
-                max_matches: u32::try_from(options.matches_max).unwrap_or(u32::MAX),
-                min_confidence: options.confidence_min,
-                max_false_accepts: Some(options.false_accepts_max),
-                speed_search: convert::speed_search(options.speed_search).into(),
-                ..v1::MatchOptions::default()
-            }),
+            options: Some(convert::match_options(options)),
             ..v1::MatchRequest::default()
         };
         let link = &self.link;

@@ -105,7 +105,7 @@ fn an_encrypted_server_that_wants_a_key_is_used_like_any_other() {
     let refused = with_variable(&["backup", "--list"]);
     assert!(refused.code == 2 && refused.stderr.contains("scope admin"), "{refused:?}");
     let refused = run(command(&["match", clip]));
-    assert!(refused.code == 2 && refused.stderr.contains("EARMARK_KEY"), "{refused:?}");
+    assert!(refused.code == 2 && refused.stdout.contains("EARMARK_KEY"), "{refused:?}");
 
     // What is forgotten most often.
     let run_with = |args: &[&str]| Run::new(bare_command(args).output().unwrap());

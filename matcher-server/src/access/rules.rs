@@ -27,6 +27,11 @@ const OPEN: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 
+/// Whether a request brings many.
+pub(super) fn is_batch(path: &str) -> bool {
+    path == "/earmark.v1.MatchService/BatchMatch"
+}
+
 /// What a request takes: of gRPC by its path, of HTTP by method and path.
 pub(super) fn need(method: &Method, path: &str) -> Need {
     if OPEN.iter().any(|service| path.starts_with(service)) {

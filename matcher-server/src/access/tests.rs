@@ -20,13 +20,14 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
     let expired = NewKey { expires: Some(SystemTime::UNIX_EPOCH), ..new_key(Scope::Match) };
     let (_, expired) = file.create(expired).unwrap();
     let access = Arc::new(Access::with_keys(file.clone()).unwrap());
-    let refused = |headers: &HeaderMap, need| access.admit(headers, need).unwrap_err().reason;
+    let refused =
+        |headers: &HeaderMap, need| access.admit(headers, need, false).unwrap_err().reason;
     let token = headers(token.reveal());
 
-    let admitted = access.admit(&token, MATCH).unwrap().caller.unwrap();
+    let admitted = access.admit(&token, MATCH, false).unwrap().caller.unwrap();
     assert_eq!(admitted.id(), key.id);
-    assert!(access.admit(&headers(admin.reveal()), MATCH).is_ok());
-    assert!(access.admit(&HeaderMap::new(), Need::Nothing).is_ok());
+    assert!(access.admit(&headers(admin.reveal()), MATCH, false).is_ok());
+    assert!(access.admit(&HeaderMap::new(), Need::Nothing, false).is_ok());
     assert_eq!(refused(&token, Need::Scopes(&[Scope::Ingest])), Reason::ScopeMissing);
     assert_eq!(refused(&HeaderMap::new(), MATCH), Reason::KeyMissing);
     assert_eq!(refused(&headers("secret"), MATCH), Reason::KeyInvalid);
@@ -49,7 +50,7 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
 #[test]
 fn without_a_file_everybody_may_do_everything() {
     let access = Arc::new(Access::unlimited());
-    assert!(access.admit(&HeaderMap::new(), Need::Scopes(&[Scope::Admin])).is_ok());
+    assert!(access.admit(&HeaderMap::new(), Need::Scopes(&[Scope::Admin]), false).is_ok());
     assert!(!access.needs_key() && access.valid_count().is_none() && access.reload().is_ok());
 }
 
@@ -66,25 +67,25 @@ fn limits_of_a_key_count_and_go_on_counting_when_the_file_changes() {
     let access = Arc::new(Access::with_keys(file.clone()).unwrap());
 
     let slow = headers(slow.reveal());
-    assert!(access.admit(&slow, MATCH).is_ok());
+    assert!(access.admit(&slow, MATCH, false).is_ok());
     file.create(new_key(Scope::Match)).unwrap();
     access.reload().unwrap();
-    let refused = access.admit(&slow, MATCH).unwrap_err();
+    let refused = access.admit(&slow, MATCH, false).unwrap_err();
     assert_eq!(refused.reason, Reason::KeyLimit);
     let wait = refused.retry_after.unwrap();
     assert!(wait > Duration::from_secs(90) && wait <= Duration::from_secs(100), "{wait:?}");
 
     let narrow = headers(narrow.reveal());
-    let first = access.admit(&narrow, MATCH).unwrap();
-    let second = access.admit(&narrow, MATCH).unwrap();
-    assert_eq!(access.admit(&narrow, MATCH).unwrap_err().reason, Reason::KeyLimit);
+    let first = access.admit(&narrow, MATCH, false).unwrap();
+    let second = access.admit(&narrow, MATCH, false).unwrap();
+    assert_eq!(access.admit(&narrow, MATCH, false).unwrap_err().reason, Reason::KeyLimit);
     drop(first);
-    assert!(access.admit(&narrow, MATCH).is_ok());
+    assert!(access.admit(&narrow, MATCH, false).is_ok());
     drop(second);
 
     // A batch counts as many as it has clips.
-    let caller = access.admit(&headers(wide.reveal()), MATCH).unwrap().caller.unwrap();
-    assert!(caller.charge(NonZeroU32::new(3).unwrap()).is_ok());
+    let caller = access.admit(&headers(wide.reveal()), MATCH, true).unwrap().caller.unwrap();
+    assert!(caller.charge(NonZeroU32::new(4).unwrap()).is_ok());
     assert!(caller.charge(NonZeroU32::new(1).unwrap()).unwrap_err().retry_after.is_some());
     assert!(caller.charge(NonZeroU32::new(5).unwrap()).unwrap_err().retry_after.is_none());
 }

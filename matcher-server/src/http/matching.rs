@@ -42,14 +42,12 @@ pub(super) async fn match_clip(
     let mut query = if fields.is_empty() { query } else { of_form(fields)? };
     query.request_id = query.request_id.or(header_id);
     let (options, request_id) = query.into_options();
-    let answer = api
-        .matcher
-        .answer(v1::MatchRequest {
-            audio: Some(v1::Audio { source: Some(source) }),
-            options: Some(options),
-            request_id: request_id.clone(),
-        })
-        .await?;
+    let request = v1::MatchRequest {
+        audio: Some(v1::Audio { source: Some(source) }),
+        options: Some(options),
+        request_id: request_id.clone(),
+    };
+    let answer = api.matcher.answer(request, None).await?;
     let mut response = Json(MatchAnswer::from(answer)).into_response();
     // An id that is no header value came in the address or the form.
     if let Ok(value) = HeaderValue::from_str(&request_id)

@@ -117,6 +117,7 @@ impl Streams {
             }
         };
         if let Some(status) = failed {
+            self.work.metrics.failed(Reason::of(&status));
             // Nobody may be listening any more.
             let _ = answers.send(Err(status)).await;
         }
@@ -198,6 +199,9 @@ impl Decoder {
 
     /// Sends an answer; false if nobody takes it in time.
     fn send(&self, answer: Result<v1::MatchStreamResponse, Status>) -> bool {
+        if let Err(status) = &answer {
+            self.streams.work.metrics.failed(Reason::of(status));
+        }
         let pause_max = self.streams.config.stream_pause_max;
         self.runtime.block_on(self.answers.send_timeout(answer, pause_max)).is_ok()
     }

@@ -134,7 +134,8 @@ impl Recent {
         let per_s = if is_eager { POSTINGS_PER_S_EAGER } else { POSTINGS_PER_S };
         let postings_max = per_s * f64::from(until_ms - from_ms) / 1e3;
         let likelihood_min = if is_eager { 0.0 } else { LIKELIHOOD_MIN };
-        let scope = Scope { anchors_until_ms: until_ms, postings_max, likelihood_min };
+        let scope =
+            Scope { anchors_until_ms: until_ms, postings_max, likelihood_min, ..Scope::WINDOW };
         let found =
             read_hits(index, timeline, &peaks[first..last], Family::Unchanged, scope, params)?;
         let from_step = from_ms / POSITION_MS;

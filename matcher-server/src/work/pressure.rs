@@ -1,0 +1,141 @@
+//! How much a pool has to do, and which jobs may still join its queue.
+//!
+//! A queue that is never empty only makes everybody wait: it takes nothing off the work, and adds its length to each
+//! answer. So a pool that sheds lets a job wait for long only while its queue has been empty a moment ago (a burst);
+//! once it was not for [`CALM_MAX`], a job waits no longer than jobs themselves take, and whoever
+//! would wait longer is refused at once. Accepted requests are then answered within about twice
+//! the time that they take alone, however many more come.
+//!
+//! # Source
+//!
+//! "Controlled delay" in B. Maurer, *Fail at Scale*, ACM Queue 13 (8), 2015; after K. Nichols and V. Jacobson,
+//! *Controlling Queue Delay*, ACM Queue 10 (5), 2012. Ours is to derive the patience from the jobs' own times.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A queue that was not empty for so long stands.
+const CALM_MAX: Duration = Duration::from_millis(100);
+/// How long a job of a burst may wait.
+const BURST_PATIENCE: Duration = Duration::from_secs(1);
+/// What any job may wait: a tick of the timer and the hand-over take as long.
+const LEAST_PATIENCE: Duration = Duration::from_millis(4);
+/// Share of a job's time in the mean: the last 50 count most.
+const MEMORY: f64 = 0.02;
+
+/// What a pool has measured of its jobs.
+#[derive(Debug)]
+pub(super) struct Pressure(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// When a job last found a worker without waiting.
+    calm_at: Instant,
+    /// Mean time of a job, and mean of its square, in seconds.
+    mean_s: f64,
+    square_s2: f64,
+}
+
+impl Pressure {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State { calm_at: Instant::now(), mean_s: 0.0, square_s2: 0.0 }))
+    }
+
+    /// A job has found a worker without waiting.
+    pub(super) fn calm(&self, now: Instant) {
+        self.lock().calm_at = now;
+    }
+
+    /// A job took so long.
+    pub(super) fn took(&self, time: Duration) {
+        let (mut state, time_s) = (self.lock(), time.as_secs_f64());
+        let is_first = state.square_s2 == 0.0;
+        let share = if is_first { 1.0 } else { MEMORY };
+        state.mean_s += share * (time_s - state.mean_s);
+        state.square_s2 += share * (time_s * time_s - state.square_s2);
+    }
+
+    /// How long a job may wait now that `waiting` jobs wait for `workers`; `None` if it would wait longer than that,
+    /// or not be done by `deadline`.
+    pub(super) fn patience(
+        &self,
+        waiting: usize,
+        workers: usize,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Option<Duration> {
+        let state = self.lock();
+        let mean = Duration::from_secs_f64(state.mean_s);
+        let stands = now.saturating_duration_since(state.calm_at) > CALM_MAX;
+        let mut patience = if stands { state.usual().max(LEAST_PATIENCE) } else { BURST_PATIENCE };
+        if let Some(deadline) = deadline {
+            patience = patience.min(deadline.checked_duration_since(now)?.checked_sub(mean)?);
+        }
+        let expected = mean.mul_f64(waiting as f64 / workers.max(1) as f64);
+        (expected <= patience).then_some(patience)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What most jobs stay below: the mean and twice the deviation.
+    fn usual(&self) -> Duration {
+        let variance = (self.square_s2 - self.mean_s * self.mean_s).max(0.0);
+        Duration::from_secs_f64(self.mean_s + 2.0 * variance.sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pressure() -> (Pressure, Instant) {
+        let (pressure, now) = (Pressure::new(), Instant::now());
+        for _ in 0..100 {
+            pressure.took(Duration::from_millis(10));
+        }
+        pressure.calm(now);
+        (pressure, now)
+    }
+
+    #[test]
+    fn a_burst_may_wait_and_a_standing_queue_may_not() {
+        let (pressure, now) = pressure();
+        assert_eq!(pressure.patience(50, 2, now, None), Some(BURST_PATIENCE));
+        assert_eq!(pressure.patience(300, 2, now, None), None, "1.5 s of work");
+        let later = now + CALM_MAX + Duration::from_millis(1);
+        let patience = pressure.patience(2, 2, later, None).unwrap();
+        assert!(patience >= Duration::from_millis(10) && patience < Duration::from_millis(12));
+        assert_eq!(pressure.patience(3, 2, later, None), None);
+        pressure.calm(later);
+        assert!(pressure.patience(3, 2, later, None).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_done_by_its_deadline_is_not_begun() {
+        let (pressure, now) = pressure();
+        let by = |ms| Some(now + Duration::from_millis(ms));
+        assert!(pressure.patience(0, 2, now, by(15)).unwrap() <= Duration::from_millis(5));
+        assert_eq!(pressure.patience(0, 2, now, by(9)), None);
+        assert_eq!(pressure.patience(4, 2, now, by(25)), None, "20 ms of waiting, and 10 of work");
+        assert_eq!(
+            pressure.patience(0, 2, now + Duration::from_secs(1), by(9)),
+            None,
+            "it has passed"
+        );
+    }
+
+    #[test]
+    fn patience_follows_what_jobs_take() {
+        let (pressure, now) = pressure();
+        let later = now + Duration::from_secs(1);
+        for i in 0..500 {
+            pressure.took(Duration::from_millis(if i % 2 == 0 { 50 } else { 150 }));
+        }
+        let patience = pressure.patience(0, 2, later, None).unwrap();
+        assert!((0.15..0.25).contains(&patience.as_secs_f64()), "{patience:?}");
+    }
+}
