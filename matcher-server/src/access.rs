@@ -52,6 +52,8 @@ struct Keys {
 struct Holder {
     key: Key,
     limiter: Option<DefaultDirectRateLimiter>,
+    /// The same for batches, each of which counts once here, whatever becomes of it, and its clips above.
+    batch_limiter: Option<DefaultDirectRateLimiter>,
     places: Option<Arc<Semaphore>>,
 }
 
@@ -105,8 +107,8 @@ impl Access {
 
     /// Lets a request in, or says why not.
     ///
-    /// A batch is not charged for here: its service charges all of it at once, so that one that is refused has
-    /// cost nothing.
+    /// Of a batch its call is charged for here, and its clips by its service, all at once, so that those that are
+    /// refused have cost nothing.
     fn admit(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -144,9 +146,8 @@ impl Access {
                 Refused { retry_after: Some(Duration::from_secs(1)), ..Refused::new(Reason::KeyLimit, text) }
             })?),
         };
-        if !is_batch {
-            caller.charge(NonZeroU32::MIN)?;
-        }
+        let limiter = if is_batch { &caller.holder.batch_limiter } else { &caller.holder.limiter };
+        caller.charge_to(limiter.as_ref(), NonZeroU32::MIN)?;
         Ok(Admitted { caller: Some(caller), place })
     }
 }
@@ -175,7 +176,9 @@ impl Holder {
             Some(quota.allow_burst(burst(rate)))
         });
         let places = key.concurrent_max.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
-        Self { key, limiter: quota.map(RateLimiter::direct), places }
+        let (limiter, batch_limiter) =
+            (quota.map(RateLimiter::direct), quota.map(RateLimiter::direct));
+        Self { key, limiter, batch_limiter, places }
     }
 }
 
@@ -208,7 +211,15 @@ impl Caller {
     ///
     /// `KEY_LIMIT` if they are too many, with the time after which they are not.
     pub(crate) fn charge(&self, count: NonZeroU32) -> Result<(), Refused> {
-        let (Some(limiter), Some(rate)) = (&self.holder.limiter, self.holder.key.rate_per_s) else {
+        self.charge_to(self.holder.limiter.as_ref(), count)
+    }
+
+    fn charge_to(
+        &self,
+        limiter: Option<&DefaultDirectRateLimiter>,
+        count: NonZeroU32,
+    ) -> Result<(), Refused> {
+        let (Some(limiter), Some(rate)) = (limiter, self.holder.key.rate_per_s) else {
             return Ok(());
         };
         let id = self.id();

@@ -160,6 +160,20 @@ pub enum KeysError {
         #[source]
         source: io::Error,
     },
+    /// It belongs to somebody else, who could not read it any more.
+    #[error(
+        "keys {}: belongs to user {uid}; run the command as that user (sudo -u '#{uid}' earmark keys …) or as root",
+        path.display()
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// It is no file of keys, or of a later release.
     #[error("keys {}: {message}", path.display())]
     Malformed {
@@ -209,8 +223,11 @@ impl KeyFile {
             _ => self.failed("read", source),
         })?;
         let malformed = |message| KeysError::Malformed { path: self.path.clone(), message };
-        let contents: Contents = toml::from_str(&text)
-            .map_err(|error| malformed(error.to_string().trim_end().to_owned()))?;
+        let contents: Contents = toml::from_str(&text).map_err(|error| {
+            // Not the line itself, which may be a key that was put here by mistake.
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+            malformed(format!("line {line}: {}", error.message()))
+        })?;
         if contents.version != VERSION {
             return Err(malformed(format!(
                 "it is of version {}, this release reads version {VERSION}",
@@ -290,7 +307,9 @@ impl KeyFile {
         &self,
         change: impl FnOnce(&mut Vec<Key>) -> Result<T, KeysError>,
     ) -> Result<T, KeysError> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // What a link names is changed, not the link.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = parent.unwrap_or(Path::new("."));
         let failed = |source| self.failed("written", source);
         // The folder is locked and not the file, which is another one after each change.
@@ -307,13 +326,20 @@ impl KeyFile {
         file.write_all(PREAMBLE.as_bytes()).map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
         // Whoever serves as another user was given the right to read the file; it stays so.
-        if let Ok(metadata) = fs::metadata(&self.path) {
-            file.as_file().set_permissions(metadata.permissions()).map_err(failed)?;
-            // Not everybody may give a file to a group; whoever may not is in it, or made the file.
-            let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(metadata.gid()));
+        if let Ok(old) = fs::metadata(&path) {
+            let new = file.as_file().metadata().map_err(failed)?;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))
+                    .map_err(|source| KeysError::Owner {
+                        path: path.clone(),
+                        uid: old.uid(),
+                        source,
+                    })?;
+            }
+            file.as_file().set_permissions(old.permissions()).map_err(failed)?;
         }
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(&self.path).map_err(|error| failed(error.error))?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
         lock.sync_all().map_err(failed)?;
         Ok(answer)
     }

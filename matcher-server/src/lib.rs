@@ -169,7 +169,11 @@ pub async fn run(
         Some(address) => {
             let failed = |source| ServerError::MetricsSocket { address: address.clone(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
-            tracing::info!("metrics at http://{}/metrics", listener.local_addr().map_err(failed)?);
+            let address = listener.local_addr().map_err(failed)?;
+            if !address.ip().is_loopback() {
+                tracing::warn!("whoever reaches {address} sees the metrics");
+            }
+            tracing::info!("metrics at http://{address}/metrics");
             Some(Task::spawn(metrics::serve(listener, metrics.registry(watched))))
         }
     };

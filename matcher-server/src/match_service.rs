@@ -23,7 +23,7 @@ use crate::metrics::Stage;
 use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
-use crate::work::Work;
+use crate::work::{Manner, Work};
 
 /// Most clips of a batch.
 const BATCH_MAX: usize = 100;
@@ -50,6 +50,7 @@ impl Matcher {
         &self,
         request: v1::MatchRequest,
         deadline: Option<Instant>,
+        manner: Manner,
     ) -> Result<v1::MatchResponse, Status> {
         let v1::MatchRequest { audio, options, request_id } = request;
         if request_id.len() > REQUEST_ID_BYTES_MAX {
@@ -66,11 +67,11 @@ impl Matcher {
             Reason::ArgumentInvalid.status(text)
         })?;
         if deadline_ms == 0 {
-            return self.search(source, options, request_id, deadline).await;
+            return self.search(source, options, request_id, deadline, manner).await;
         }
         let own = Instant::now() + Duration::from_millis(deadline_ms.into());
         let soonest = deadline.map_or(own, |deadline| deadline.min(own));
-        let search = self.search(source, options, request_id, Some(soonest));
+        let search = self.search(source, options, request_id, Some(soonest), manner);
         tokio::time::timeout_at(own.into(), search).await.unwrap_or_else(|_| {
             let text = "options.deadline_ms have passed; send less audio or allow more time";
             Err(Reason::DeadlinePassed.status(text))
@@ -83,13 +84,14 @@ impl Matcher {
         options: MatchOptions,
         request_id: String,
         deadline: Option<Instant>,
+        manner: Manner,
     ) -> Result<v1::MatchResponse, Status> {
         let (index, params) = (Arc::clone(&self.index), self.params);
         let duration_max = self.config.query_duration_max;
         let decoding =
             decode_options(&self.config, duration_max, self.config.message_bytes_max as u64);
         let metrics = self.work.metrics.clone();
-        let job = self.work.queries.run_by(deadline, move |cancel| {
+        let job = self.work.queries.run_by(deadline, manner, move |cancel| {
             let started = Instant::now();
             let query = match source {
                 Source::Encoded(bytes) => fingerprint_audio(
@@ -126,7 +128,7 @@ impl v1::match_service_server::MatchService for Matcher {
         request: Request<v1::MatchRequest>,
     ) -> Result<Response<v1::MatchResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
-        self.answer(request.into_inner(), deadline).await.map(Response::new)
+        self.answer(request.into_inner(), deadline, Manner::Prompt).await.map(Response::new)
     }
 
     async fn batch_match(
@@ -134,6 +136,7 @@ impl v1::match_service_server::MatchService for Matcher {
         request: Request<v1::BatchMatchRequest>,
     ) -> Result<Response<v1::BatchMatchResponse>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
+        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
         let requests = request.into_inner().requests;
         if requests.is_empty() || requests.len() > BATCH_MAX {
             let text =
@@ -157,7 +160,7 @@ impl v1::match_service_server::MatchService for Matcher {
                 running.spawn(async move {
                     // Nobody closes it.
                     let _turn = turn.acquire_owned().await;
-                    (place, matcher.answer_in_batch(request).await)
+                    (place, matcher.answer_in_batch(request, deadline).await)
                 });
             }
             match running.join_next().await {
@@ -183,10 +186,14 @@ impl v1::match_service_server::MatchService for Matcher {
 }
 
 impl Matcher {
-    async fn answer_in_batch(&self, request: v1::MatchRequest) -> v1::BatchMatchResult {
+    async fn answer_in_batch(
+        &self,
+        request: v1::MatchRequest,
+        deadline: Option<Instant>,
+    ) -> v1::BatchMatchResult {
         use v1::batch_match_result::Result as Answer;
         let request_id = request.request_id.clone();
-        let result = match self.answer(request, None).await {
+        let result = match self.answer(request, deadline, Manner::Patient).await {
             Ok(response) => Answer::Response(response),
             Err(status) => {
                 let reason = Reason::of(&status);

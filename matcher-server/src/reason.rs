@@ -186,7 +186,9 @@ impl Reason {
             Code::DeadlineExceeded | Code::Cancelled => Self::DeadlinePassed,
             Code::OutOfRange => Self::TooLarge,
             Code::Unavailable => Self::Unavailable,
-            Code::InvalidArgument => Self::ArgumentInvalid,
+            // What is no message of ours, or a method that there is not. Whatever this server itself fails at has a
+            // reason.
+            Code::InvalidArgument | Code::Internal | Code::Unimplemented => Self::ArgumentInvalid,
             _ => Self::Internal,
         })
     }
@@ -206,5 +208,6 @@ mod tests {
             assert_eq!(retry, reason.retry_after(), "{reason:?}");
         }
         assert_eq!(Reason::of(&Status::cancelled("")), Reason::DeadlinePassed);
+        assert_eq!(Reason::of(&Status::internal("no protobuf")), Reason::ArgumentInvalid);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -51,7 +51,12 @@ pub struct Security {
     pub transport: Arc<Transport>,
     /// Files that are read again when they change.
     files: Vec<PathBuf>,
+    /// How they were before they were read.
+    seen: Seen,
 }
+
+/// What tells whether a file has changed: when it was written, its length and its number.
+type Seen = HashMap<PathBuf, Option<(SystemTime, u64, u64)>>;
 
 impl Security {
     /// Reads certificates and keys.
@@ -60,15 +65,17 @@ impl Security {
     ///
     /// [`SecurityError::Tls`], [`SecurityError::Keys`].
     pub fn load(config: &Config) -> Result<Self, SecurityError> {
-        let keys = config.keys.as_ref().map(KeyFile::new);
-        let access = keys.map_or(Ok(Access::unlimited()), Access::with_keys)?;
         let mut files: Vec<_> = config.keys.iter().cloned().collect();
         if let Some(tls) = &config.tls {
             files.extend([tls.cert.clone(), tls.key.clone()]);
             files.extend(tls.client_ca.clone());
         }
+        // First, so that what changes from here on, though the index may be opened for long, is read again.
+        let seen = look(&files);
+        let keys = config.keys.as_ref().map(KeyFile::new);
+        let access = keys.map_or(Ok(Access::unlimited()), Access::with_keys)?;
         let transport = Transport::load(config)?;
-        Ok(Self { access: Arc::new(access), transport: Arc::new(transport), files })
+        Ok(Self { access: Arc::new(access), transport: Arc::new(transport), files, seen })
     }
 
     /// Refuses an address of which other machines could misuse the server, and says in the log how open it is.
@@ -111,7 +118,8 @@ impl Security {
 
     async fn watch(&self) {
         let mut hangup = signal(SignalKind::hangup()).ok();
-        let mut seen = self.look();
+        let mut seen = self.seen.clone();
+        let mut is_first = true;
         loop {
             let asked = async {
                 match &mut hangup {
@@ -119,8 +127,10 @@ impl Security {
                     None => std::future::pending().await,
                 }
             };
-            let asked = tokio::time::timeout(LOOK_INTERVAL, asked).await.is_ok();
-            let now = self.look();
+            let pause = if is_first { Duration::ZERO } else { LOOK_INTERVAL };
+            is_first = false;
+            let asked = tokio::time::timeout(pause, asked).await.is_ok();
+            let now = look(&self.files);
             if asked || now != seen {
                 seen = now;
                 self.reload();
@@ -147,13 +157,12 @@ impl Security {
             ),
         }
     }
+}
 
-    /// What tells whether a file has changed.
-    fn look(&self) -> HashMap<&Path, Option<(SystemTime, u64, u64)>> {
-        let state = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-        };
-        self.files.iter().map(|path| (path.as_path(), state(path))).collect()
-    }
+fn look(files: &[PathBuf]) -> Seen {
+    let state = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    files.iter().map(|path| (path.clone(), state(path))).collect()
 }

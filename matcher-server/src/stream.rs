@@ -169,7 +169,7 @@ impl Streams {
         let (claim, parked) = if name.is_empty() {
             (None, None)
         } else {
-            let (claim, parked) = self.parking.claim(&format!("{owner}/{name}")).await?;
+            let (claim, parked) = self.parking.claim(&owner, &name).await?;
             (Some(claim), parked)
         };
         let resumed = parked.is_some();

@@ -67,6 +67,12 @@ impl Transport {
         })
     }
 
+    /// Without encryption, for this many connections, each silent for `idle_max` at most.
+    pub(crate) fn plain(place_count: usize, idle_max: Duration) -> Self {
+        let places = Arc::new(Semaphore::new(place_count));
+        Self { tls: None, places, place_count, idle_max, turned_away: AtomicU64::new(0) }
+    }
+
     /// The certificates, if connections are encrypted.
     #[must_use]
     pub fn tls(&self) -> Option<&Tls> {

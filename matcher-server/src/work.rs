@@ -96,6 +96,15 @@ impl Work {
     }
 }
 
+/// Whether a job may be made to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Somebody waits for it.
+    Prompt,
+    /// It has time.
+    Patient,
+}
+
 /// What a pool has to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -214,13 +223,21 @@ impl Pool {
 
     /// True if a job that came now would be refused; so that nobody need send one.
     pub(crate) fn is_full(&self) -> bool {
-        self.admission.available_permits() == 0 || self.patience(None).is_none()
+        self.admission.available_permits() == 0 || self.patience(None, Manner::Prompt).is_none()
     }
 
     /// How long a job may wait that comes now; `None` if it is refused.
-    fn patience(&self, deadline: Option<Instant>) -> Option<Duration> {
-        let Some(pressure) = &self.pressure else { return Some(PATIENCE_MAX) };
-        pressure.patience(self.load().waiting, self.workers as usize, Instant::now(), deadline)
+    fn patience(&self, deadline: Option<Instant>, manner: Manner) -> Option<Duration> {
+        let now = Instant::now();
+        match (&self.pressure, manner) {
+            (Some(pressure), Manner::Prompt) => {
+                let Load { running, waiting, .. } = self.load();
+                let workers = self.workers as usize;
+                let is_free = waiting == 0 && running < workers;
+                pressure.patience(waiting, is_free, workers, now, deadline)
+            }
+            _ => deadline.map_or(Some(PATIENCE_MAX), |at| at.checked_duration_since(now)),
+        }
     }
 
     fn load(&self) -> Load {
@@ -247,17 +264,19 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce(&Cancel) -> Result<T, Status> + Send + 'static,
     {
-        self.run_by(None, job)
+        self.run_by(None, Manner::Patient, job)
     }
 
     /// The same for a job whose answer is of use until `deadline` only.
     ///
     /// # Errors
     ///
-    /// As of [`Pool::run`]; a pool that sheds also refuses what would wait for too long, or be done too late.
+    /// As of [`Pool::run`]; a pool that sheds also refuses prompt jobs that would wait for too long, or be done too
+    /// late.
     pub(crate) fn run_by<T, F>(
         &self,
         deadline: Option<Instant>,
+        manner: Manner,
         job: F,
     ) -> impl Future<Output = Result<T, Status>> + Send + 'static
     where
@@ -266,7 +285,7 @@ impl Pool {
     {
         let pool = self.clone();
         async move {
-            let Some(patience) = pool.patience(deadline) else { return Err(pool.refuse()) };
+            let Some(patience) = pool.patience(deadline, manner) else { return Err(pool.refuse()) };
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
                 return Err(pool.refuse());
             };

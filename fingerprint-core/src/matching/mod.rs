@@ -55,8 +55,6 @@ const CHANGES: [Family; 3] = [Family::Speed, Family::Tempo, Family::Pitch];
 /// Nats a second that only an alignment of the right speed and pitch reaches. Unchanged clips in
 /// loud noise stay below it too, and cost the other passes.
 const CERTAIN_SCORE_PER_S: f64 = 25.0;
-/// Share of the foremost peaks that a track must explain if nothing else is looked for.
-const EXPLAINED_SHARE_MIN: f32 = 0.88;
 /// Candidates of a glance have this share of the votes of its best: other copies of a recording have as many.
 const GLANCE_SHARE: f32 = 0.25;
 /// Part of a window that a certain alignment may leave to others, in ms.
@@ -353,8 +351,7 @@ impl Search<'_> {
         for found in found.iter().filter(|found| self.is_certain(found)) {
             let window = fit::window(query, &found.candidate);
             let track = self.index.peaks(found.candidate.span.start, window)?.unwrap_or_default();
-            let share = glance::explained_share(self.window, &track, found.alignment.mapping);
-            if share >= EXPLAINED_SHARE_MIN {
+            if glance::explains(self.window, &track, found.alignment.mapping) {
                 return Ok(true);
             }
         }

@@ -162,7 +162,10 @@ pub(super) fn plan_reads(
             }
         }
         let per_hit = cost / f64::from(likelihood);
-        costs.push(Cost { postings: cost, per_hit, reads: first..reads.len() });
+        // What no track has is no reason to look less far.
+        if reads.len() > first {
+            costs.push(Cost { postings: cost, per_hit, reads: first..reads.len() });
+        }
         pairs.push(Probe { anchor_ms: anchor.time_ms, anchor_freq: anchor.freq, dt_ms });
     });
     let budget = scope.postings_max.min(postings_max(timeline, family));

@@ -14,6 +14,7 @@ use super::body;
 use super::model::{MatchAnswer, MatchQuery};
 use super::problem::Problem;
 use crate::reason::Reason;
+use crate::work::Manner;
 
 /// Where a caller may put its name for the request, and finds it again.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,7 +48,7 @@ pub(super) async fn match_clip(
         options: Some(options),
         request_id: request_id.clone(),
     };
-    let answer = api.matcher.answer(request, None).await?;
+    let answer = api.matcher.answer(request, None, Manner::Prompt).await?;
     let mut response = Json(MatchAnswer::from(answer)).into_response();
     // An id that is no header value came in the address or the form.
     if let Ok(value) = HeaderValue::from_str(&request_id)

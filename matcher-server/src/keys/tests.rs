@@ -86,6 +86,12 @@ fn what_is_wrong_with_a_file_or_a_new_key_is_named() {
         assert!(file.create(new_key("b")).is_err(), "a damaged file is not written over");
         assert_eq!(fs::read_to_string(&path).unwrap(), wrong);
     }
+    let token = format!("earmark_0123abcd_{}", "0f".repeat(32));
+    for mistake in [token.clone(), format!("{sound}{token}"), format!("{sound}name = {token}")] {
+        fs::write(&path, mistake).unwrap();
+        let error = file.read().unwrap_err().to_string();
+        assert!(error.contains("line ") && !error.contains("0f0f"), "{error}");
+    }
     for (new, told) in [
         (new_key(""), "name"),
         (new_key("a\nb"), "name"),
@@ -108,4 +114,15 @@ fn keys_made_at_the_same_time_are_all_kept() {
         }
     });
     assert_eq!(file.read().unwrap().len(), 8);
+}
+
+#[test]
+fn what_a_link_names_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (target, link) = (folder.path().join("target.toml"), folder.path().join("keys.toml"));
+    KeyFile::new(&target).create(new_key("a")).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    KeyFile::new(&link).create(new_key("b")).unwrap();
+    assert_eq!(KeyFile::new(&target).read().unwrap().len(), 2);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
 }

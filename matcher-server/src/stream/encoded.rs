@@ -118,8 +118,9 @@ impl Streams {
         };
         if let Some(status) = failed {
             self.work.metrics.failed(Reason::of(&status));
-            // Nobody may be listening any more.
-            let _ = answers.send(Err(status)).await;
+            // The decoder ends, though its client may not read any more.
+            drop(pieces);
+            let _ = answers.send_timeout(Err(status), self.config.stream_pause_max).await;
         }
     }
 }

@@ -61,18 +61,20 @@ pub(crate) struct Claim {
 }
 
 impl Parking {
-    /// Claims a name, and the stream that has it, if any.
+    /// Claims a name among those of an owner, and the stream that has it, if any.
     ///
     /// # Errors
     ///
     /// `ABORTED` if another connection does not let go of it.
     pub(crate) async fn claim(
         self: &Arc<Self>,
+        owner: &str,
         name: &str,
     ) -> Result<(Claim, Option<Box<Parked>>), Status> {
+        let full_name = format!("{owner}/{name}");
         let until = Instant::now() + TAKEOVER_MAX;
         loop {
-            if let Some(claimed) = self.try_claim(name) {
+            if let Some(claimed) = self.try_claim(&full_name) {
                 return Ok(claimed);
             }
             if Instant::now() >= until {

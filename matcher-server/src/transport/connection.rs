@@ -12,6 +12,9 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+/// Until so many bytes have come nobody has asked for anything: the preface of HTTP/2 has 24.
+const HELLO_BYTES: usize = 24;
+
 /// The socket, encrypted or not.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -23,7 +26,9 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    /// When bytes last came or went.
+    /// Bytes that must come before it counts as more than a connection.
+    hello_left: usize,
+    /// When bytes last came or went, or when it was accepted.
     active: Instant,
     /// Rings at the earliest time at which it may have been silent for too long.
     alarm: Pin<Box<Sleep>>,
@@ -43,6 +48,7 @@ impl Connection {
         Self {
             stream,
             active: Instant::now(),
+            hello_left: HELLO_BYTES,
             alarm: Box::pin(tokio::time::sleep(hello_max)),
             silence_max: hello_max,
             idle_max,
@@ -57,8 +63,12 @@ impl Connection {
         }
     }
 
+    /// Bytes came or went. Only once a request has begun they put the end off.
     fn was_active(&mut self) {
-        self.active = Instant::now();
+        if self.hello_left == 0 {
+            self.active = Instant::now();
+            self.silence_max = self.idle_max;
+        }
     }
 
     /// Fails if it was silent for too long; has the task woken when that may be so.
@@ -89,9 +99,9 @@ impl AsyncRead for Connection {
         let read = self.halves().poll_read(context, buffer);
         if read.is_pending() {
             self.poll_silence(context)?;
-        } else if buffer.filled().len() > before {
+        } else {
+            self.hello_left = self.hello_left.saturating_sub(buffer.filled().len() - before);
             self.was_active();
-            self.silence_max = self.idle_max;
         }
         read
     }
@@ -107,6 +117,7 @@ impl AsyncWrite for Connection {
         if written.is_pending() {
             self.poll_silence(context)?;
         } else {
+            self.hello_left = 0;
             self.was_active();
         }
         written
@@ -121,6 +132,7 @@ impl AsyncWrite for Connection {
         if written.is_pending() {
             self.poll_silence(context)?;
         } else {
+            self.hello_left = 0;
             self.was_active();
         }
         written

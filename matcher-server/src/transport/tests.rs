@@ -51,9 +51,24 @@ async fn a_silent_connection_ends_and_one_that_speaks_does_not() {
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert!(begin.elapsed() >= hello_max && begin.elapsed() < idle_max);
 
+    // A byte now and then is not a request.
+    let (mut drips, mut served) = connect().await;
+    let begin = std::time::Instant::now();
+    let reading = async {
+        loop {
+            drips.write_all(b"x").await.unwrap();
+            if let Err(error) = served.read_exact(&mut [0; 1]).await {
+                break error;
+            }
+            tokio::time::sleep(hello_max / 4).await;
+        }
+    };
+    assert_eq!(reading.await.kind(), io::ErrorKind::TimedOut);
+    assert!(begin.elapsed() < idle_max);
+
     let (mut speaks, mut served) = connect().await;
-    speaks.write_all(b"x").await.unwrap();
-    served.read_exact(&mut [0; 1]).await.unwrap();
+    speaks.write_all(&[b'x'; 24]).await.unwrap();
+    served.read_exact(&mut [0; 24]).await.unwrap();
     let begin = std::time::Instant::now();
     let silence = tokio::time::timeout(idle_max / 2, served.read(&mut [0; 1])).await;
     assert!(silence.is_err(), "it has been silent for half of what it may be");

@@ -1,9 +1,9 @@
 //! How much a pool has to do, and which jobs may still join its queue.
 //!
 //! A queue that is never empty only makes everybody wait: it takes nothing off the work, and adds its length to each
-//! answer. So a pool that sheds lets a job wait for long only while its queue has been empty a moment ago (a burst);
-//! once it was not for [`CALM_MAX`], a job waits no longer than jobs themselves take, and whoever
-//! would wait longer is refused at once. Accepted requests are then answered within about twice
+//! answer. So a pool that sheds lets a job wait for long only if a worker was free a moment ago (a burst); once none
+//! was for [`CALM_MAX`], a job waits no longer than jobs themselves take, and whoever would wait longer is refused
+//! at once. Accepted requests are then answered within about twice
 //! the time that they take alone, however many more come.
 //!
 //! # Source
@@ -14,12 +14,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A queue that was not empty for so long stands.
+/// If no worker was free for so long the queue stands.
 const CALM_MAX: Duration = Duration::from_millis(100);
 /// How long a job of a burst may wait.
 const BURST_PATIENCE: Duration = Duration::from_secs(1);
 /// What any job may wait: a tick of the timer and the hand-over take as long.
 const LEAST_PATIENCE: Duration = Duration::from_millis(4);
+/// A job counts as no longer than this: one file of hours says nothing of the next clip.
+const TIME_MAX: Duration = Duration::from_secs(2);
 /// Share of a job's time in the mean: the last 50 count most.
 const MEMORY: f64 = 0.02;
 
@@ -31,6 +33,8 @@ pub(super) struct Pressure(Mutex<State>);
 struct State {
     /// When a job last found a worker without waiting.
     calm_at: Instant,
+    /// Jobs that were measured.
+    count: u32,
     /// Mean time of a job, and mean of its square, in seconds.
     mean_s: f64,
     square_s2: f64,
@@ -38,7 +42,8 @@ struct State {
 
 impl Pressure {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { calm_at: Instant::now(), mean_s: 0.0, square_s2: 0.0 }))
+        let calm_at = Instant::now();
+        Self(Mutex::new(State { calm_at, count: 0, mean_s: 0.0, square_s2: 0.0 }))
     }
 
     /// A job has found a worker without waiting.
@@ -48,29 +53,38 @@ impl Pressure {
 
     /// A job took so long.
     pub(super) fn took(&self, time: Duration) {
-        let (mut state, time_s) = (self.lock(), time.as_secs_f64());
-        let is_first = state.square_s2 == 0.0;
-        let share = if is_first { 1.0 } else { MEMORY };
+        let (mut state, time_s) = (self.lock(), time.min(TIME_MAX).as_secs_f64());
+        state.count = state.count.saturating_add(1);
+        let share = (1.0 / f64::from(state.count)).max(MEMORY);
         state.mean_s += share * (time_s - state.mean_s);
         state.square_s2 += share * (time_s * time_s - state.square_s2);
     }
 
-    /// How long a job may wait now that `waiting` jobs wait for `workers`; `None` if it would wait longer than that,
-    /// or not be done by `deadline`.
+    /// How long a job may wait now that `waiting` jobs wait for `workers`, one of which is free or not; `None` if it
+    /// would wait longer than that, or not be done by `deadline`.
+    ///
+    /// If a worker is free only a deadline that has passed is in the way: what jobs took before may not hold for
+    /// this one, and if none were let in, nobody would ever learn.
     pub(super) fn patience(
         &self,
         waiting: usize,
+        is_free: bool,
         workers: usize,
         now: Instant,
         deadline: Option<Instant>,
     ) -> Option<Duration> {
+        let left = match deadline {
+            None => Duration::MAX,
+            Some(deadline) => deadline.checked_duration_since(now)?,
+        };
+        if is_free {
+            return Some(left.min(BURST_PATIENCE));
+        }
         let state = self.lock();
         let mean = Duration::from_secs_f64(state.mean_s);
         let stands = now.saturating_duration_since(state.calm_at) > CALM_MAX;
-        let mut patience = if stands { state.usual().max(LEAST_PATIENCE) } else { BURST_PATIENCE };
-        if let Some(deadline) = deadline {
-            patience = patience.min(deadline.checked_duration_since(now)?.checked_sub(mean)?);
-        }
+        let least = if stands && state.count > 0 { LEAST_PATIENCE } else { BURST_PATIENCE };
+        let patience = state.usual().max(least).min(left.checked_sub(mean)?);
         let expected = mean.mul_f64(waiting as f64 / workers.max(1) as f64);
         (expected <= patience).then_some(patience)
     }
@@ -104,28 +118,54 @@ mod tests {
     #[test]
     fn a_burst_may_wait_and_a_standing_queue_may_not() {
         let (pressure, now) = pressure();
-        assert_eq!(pressure.patience(50, 2, now, None), Some(BURST_PATIENCE));
-        assert_eq!(pressure.patience(300, 2, now, None), None, "1.5 s of work");
+        assert_eq!(pressure.patience(50, false, 2, now, None), Some(BURST_PATIENCE));
+        assert_eq!(pressure.patience(300, false, 2, now, None), None, "1.5 s of work");
         let later = now + CALM_MAX + Duration::from_millis(1);
-        let patience = pressure.patience(2, 2, later, None).unwrap();
+        let patience = pressure.patience(2, false, 2, later, None).unwrap();
         assert!(patience >= Duration::from_millis(10) && patience < Duration::from_millis(12));
-        assert_eq!(pressure.patience(3, 2, later, None), None);
+        assert_eq!(pressure.patience(3, false, 2, later, None), None);
         pressure.calm(later);
-        assert!(pressure.patience(3, 2, later, None).is_some());
+        assert!(pressure.patience(3, false, 2, later, None).is_some());
     }
 
     #[test]
     fn what_cannot_be_done_by_its_deadline_is_not_begun() {
         let (pressure, now) = pressure();
         let by = |ms| Some(now + Duration::from_millis(ms));
-        assert!(pressure.patience(0, 2, now, by(15)).unwrap() <= Duration::from_millis(5));
-        assert_eq!(pressure.patience(0, 2, now, by(9)), None);
-        assert_eq!(pressure.patience(4, 2, now, by(25)), None, "20 ms of waiting, and 10 of work");
+        assert!(pressure.patience(0, false, 2, now, by(15)).unwrap() <= Duration::from_millis(5));
+        assert_eq!(pressure.patience(0, false, 2, now, by(9)), None);
         assert_eq!(
-            pressure.patience(0, 2, now + Duration::from_secs(1), by(9)),
+            pressure.patience(4, false, 2, now, by(25)),
+            None,
+            "20 ms of waiting, and 10 of work"
+        );
+        assert_eq!(
+            pressure.patience(0, false, 2, now + Duration::from_secs(1), by(9)),
             None,
             "it has passed"
         );
+    }
+
+    #[test]
+    fn a_free_worker_takes_whatever_comes() {
+        let pressure = Pressure::new();
+        pressure.took(Duration::from_secs(3_600));
+        let later = Instant::now() + Duration::from_secs(60);
+        let soon = later + Duration::from_millis(5);
+        assert!(pressure.patience(0, true, 2, later, Some(soon)).is_some());
+        assert_eq!(pressure.patience(0, true, 2, soon, Some(later)), None, "it has passed");
+        // One long job has not made the others long.
+        for _ in 0..200 {
+            pressure.took(Duration::from_millis(10));
+        }
+        let patience = pressure.patience(0, false, 2, later, None).unwrap();
+        assert!(patience < Duration::from_millis(500), "{patience:?}");
+    }
+
+    #[test]
+    fn before_anything_was_measured_a_job_may_wait() {
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(Pressure::new().patience(3, false, 2, later, None), Some(BURST_PATIENCE));
     }
 
     #[test]
@@ -135,7 +175,7 @@ mod tests {
         for i in 0..500 {
             pressure.took(Duration::from_millis(if i % 2 == 0 { 50 } else { 150 }));
         }
-        let patience = pressure.patience(0, 2, later, None).unwrap();
+        let patience = pressure.patience(0, false, 2, later, None).unwrap();
         assert!((0.15..0.25).contains(&patience.as_secs_f64()), "{patience:?}");
     }
 }

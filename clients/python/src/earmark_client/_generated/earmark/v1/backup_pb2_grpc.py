@@ -8,7 +8,7 @@ from earmark_client._generated.earmark.v1 import backup_pb2 as earmark_dot_v1_do
 class BackupServiceStub(object):
     """Keeps backups of the index, in the folder that the server was started with (--backup-dir). No
     request names a folder. Every call of a server without such a folder, or of one that only follows
-    an index, fails with FAILED_PRECONDITION.
+    an index, fails with FAILED_PRECONDITION. If the server wants keys, one of scope admin is needed.
     """
 
     def __init__(self, channel):
@@ -32,7 +32,7 @@ class BackupServiceStub(object):
 class BackupServiceServicer(object):
     """Keeps backups of the index, in the folder that the server was started with (--backup-dir). No
     request names a folder. Every call of a server without such a folder, or of one that only follows
-    an index, fails with FAILED_PRECONDITION.
+    an index, fails with FAILED_PRECONDITION. If the server wants keys, one of scope admin is needed.
     """
 
     def CreateBackup(self, request, context):
@@ -79,7 +79,7 @@ def add_BackupServiceServicer_to_server(servicer, server):
 class BackupService(object):
     """Keeps backups of the index, in the folder that the server was started with (--backup-dir). No
     request names a folder. Every call of a server without such a folder, or of one that only follows
-    an index, fails with FAILED_PRECONDITION.
+    an index, fails with FAILED_PRECONDITION. If the server wants keys, one of scope admin is needed.
     """
 
     @staticmethod

@@ -6,7 +6,8 @@ from earmark_client._generated.earmark.v1 import catalog_pb2 as earmark_dot_v1_d
 
 
 class CatalogServiceStub(object):
-    """Keeps the catalog.
+    """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
+    match will do.
     """
 
     def __init__(self, channel):
@@ -43,7 +44,8 @@ class CatalogServiceStub(object):
 
 
 class CatalogServiceServicer(object):
-    """Keeps the catalog.
+    """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
+    match will do.
     """
 
     def AddTrack(self, request_iterator, context):
@@ -124,7 +126,8 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService(object):
-    """Keeps the catalog.
+    """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
+    match will do.
     """
 
     @staticmethod

@@ -12,6 +12,11 @@ class MatchServiceStub(object):
     All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
     (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
     google.rpc.RetryInfo, no others do.
+
+    If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
+    one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
+    PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
+    counts as a request. A stream ends when its key is revoked or expires.
     """
 
     def __init__(self, channel):
@@ -43,6 +48,11 @@ class MatchServiceServicer(object):
     All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
     (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
     google.rpc.RetryInfo, no others do.
+
+    If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
+    one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
+    PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
+    counts as a request. A stream ends when its key is revoked or expires.
     """
 
     def Match(self, request, context):
@@ -116,6 +126,11 @@ class MatchService(object):
     All errors carry a google.rpc.ErrorInfo of domain "earmark", whose reason is for programs
     (AUDIO_UNDECODABLE, TOO_LARGE, SERVER_BUSY, …). Those that are worth another try carry a
     google.rpc.RetryInfo, no others do.
+
+    If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
+    one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
+    PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
+    counts as a request. A stream ends when its key is revoked or expires.
     """
 
     @staticmethod
