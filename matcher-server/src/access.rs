@@ -29,7 +29,8 @@ use tonic::Status;
 
 pub(crate) use self::guarded::Guarded;
 use self::rules::Need;
-use crate::http::{self, Problem, grpc_answer, is_grpc};
+use crate::envelope;
+use crate::http::{Problem, grpc_answer, is_grpc};
 use crate::keys::{Key, KeyFile, KeysError, Scope, Token};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
@@ -342,12 +343,12 @@ pub(crate) async fn guard(
         Err(refused) => {
             metrics.failed(refused.reason);
             let (path, reason) = (request.uri().path(), refused.reason.name());
-            tracing::info!(path, reason, "refused: {}", refused.text);
+            let client = envelope::client(&request).map(tracing::field::display);
+            tracing::info!(path, client, reason, "refused: {}", refused.text);
             let status = Status::from(refused);
             if is_grpc(&request) {
                 return grpc_answer(&status);
             }
-            http::drain(request).await;
             Problem::from(status).into_response()
         }
     }

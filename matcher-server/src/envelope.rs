@@ -8,6 +8,7 @@
 //! `OUT_OF_RANGE`; both would send a client looking in the wrong place.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -17,10 +18,12 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 
 use crate::access::Caller;
 use crate::config::Config;
+use crate::http::REQUEST_ID;
 use crate::metrics::{self, Metrics};
 use crate::reason::Reason;
 use crate::work::{Pool, Work};
@@ -29,6 +32,8 @@ use crate::work::{Pool, Work};
 /// first to ring answers; timers tick in milliseconds.
 const DEADLINE_LEAD: Duration = Duration::from_millis(3);
 
+/// Most of a request's name that is logged, in characters.
+const REQUEST_ID_MAX: usize = 128;
 /// Calls that bring a clip.
 const CLIP_CALLS: [&str; 2] = ["Match", "POST /v1/match"];
 
@@ -122,11 +127,10 @@ where
         let asked = client_timeout(request.headers());
         let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
         // Dropped unfinished when the client hangs up.
-        let caller = request.extensions().get::<Caller>();
         let path = request.uri().path();
         let call = metrics::call_of(path).to_owned();
         let place = self.limits.admit(&call);
-        let mut line = AccessLine::new(path.to_owned(), call, caller, &self.limits.metrics);
+        let mut line = AccessLine::new(path.to_owned(), call, &request, &self.limits.metrics);
         let Some(open) = place else {
             line.end(format!("{:?}", Code::ResourceExhausted), Some(Reason::ServerBusy));
             let text = "server is busy with other requests; try again in a moment";
@@ -206,6 +210,11 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
+/// Who is at the other end of a request's connection: the client, or a proxy in front of us.
+pub(crate) fn client<B>(request: &Request<B>) -> Option<SocketAddr> {
+    request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr)
+}
+
 /// Writes the log line of one request, and counts it, when it ends, however it ends.
 pub(crate) struct AccessLine {
     path: String,
@@ -214,26 +223,42 @@ pub(crate) struct AccessLine {
     metrics: Metrics,
     /// Id of the key that was shown.
     key: Option<String>,
+    client: Option<SocketAddr>,
+    /// The client's own name for it.
+    request_id: Option<String>,
+    /// Why it failed.
+    reason: Option<&'static str>,
     started: Instant,
     code: Option<String>,
 }
 
 impl AccessLine {
-    pub(crate) fn new(
+    pub(crate) fn new<B>(
         path: String,
         call: String,
-        caller: Option<&Caller>,
+        request: &Request<B>,
         metrics: &Metrics,
     ) -> Self {
-        let key = caller.map(|caller| caller.id().to_owned());
-        let metrics = metrics.clone();
-        Self { path, call, metrics, key, started: Instant::now(), code: None }
+        let caller = request.extensions().get::<Caller>();
+        let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+        Self {
+            path,
+            call,
+            metrics: metrics.clone(),
+            key: caller.map(|caller| caller.id().to_owned()),
+            client: client(request),
+            request_id: request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect()),
+            reason: None,
+            started: Instant::now(),
+            code: None,
+        }
     }
 
     /// How it ended, if it did not because its client hung up.
     pub(crate) fn end(&mut self, code: String, failed: Option<Reason>) {
         self.code = Some(code);
         if let Some(reason) = failed {
+            self.reason = Some(reason.name());
             self.metrics.failed(reason);
         }
     }
@@ -243,10 +268,12 @@ impl Drop for AccessLine {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let elapsed_ms = (elapsed.as_secs_f64() * 1e5).round() / 1e2;
-        let (path, key) = (&self.path, self.key.as_deref());
+        let Self { path, reason, .. } = self;
+        let (key, request_id) = (self.key.as_deref(), self.request_id.as_deref());
+        let client = self.client.map(tracing::field::display);
         let code = self.code.as_deref().unwrap_or("hung_up");
         self.metrics.request_ended(&self.call, code, elapsed);
-        tracing::info!(path, key, code, elapsed_ms, "request");
+        tracing::info!(path, client, key, request_id, code, reason, elapsed_ms, "request");
     }
 }
 

@@ -8,6 +8,7 @@
 //! OpenAPI document is made of the handlers.
 
 mod body;
+mod drained;
 mod matching;
 mod model;
 mod problem;
@@ -15,16 +16,14 @@ mod tracks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{StatusCode, Version, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use bytes::Bytes;
-use http_body_util::BodyExt;
 use serde::Serialize;
 use tonic::Status;
 use tonic::service::Routes;
@@ -33,6 +32,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::drained::Drained;
 pub(crate) use self::problem::Problem;
 use crate::access::{self, Guard};
 use crate::catalog_service::Catalog;
@@ -42,9 +42,8 @@ use crate::match_service::Matcher;
 use crate::metrics;
 use crate::reason::Reason;
 
-/// Most bytes, and longest time, that are spent on the rest of a refused request.
-const DRAINED_BYTES_MAX: usize = 1 << 20;
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// The caller's own name for a request, which comes back with the answer and stands in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -103,19 +102,22 @@ pub(crate) fn router(
         let document = Arc::clone(&document);
         async move { Json((*document).clone()) }
     };
-    let router = router.method_not_allowed_fallback(other_method);
+    let router = router
+        .method_not_allowed_fallback(other_method)
+        .route("/v1/openapi.json", get(document))
+        .fallback(nothing_here)
+        .layer(axum::middleware::from_fn(drained));
     // gRPC-web's layer refuses whatever is neither gRPC nor gRPC-web.
     let grpc = grpc.into_axum_router().layer(guard).layer(GrpcWebLayer::new());
-    let routes = router.route("/v1/openapi.json", get(document)).merge(grpc).fallback(nothing_here);
-    Routes::from(routes)
+    Routes::from(router.merge(grpc))
 }
 
 /// What is told where the address exists, but not for this method.
 async fn other_method() -> Response {
     let text = "this address knows other methods only; /v1/openapi.json tells which";
-    let mut answer = Problem::new(Reason::ArgumentInvalid, text).into_response();
-    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    answer
+    Problem::new(Reason::ArgumentInvalid, text)
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into_response()
 }
 
 /// What is told at addresses that do not exist, in the words of the request's protocol.
@@ -126,9 +128,7 @@ async fn nothing_here(request: Request) -> Response {
         ));
     }
     let text = "there is nothing at this address; /v1/openapi.json tells what there is";
-    let mut answer = Problem::new(Reason::ArgumentInvalid, text).into_response();
-    *answer.status_mut() = StatusCode::NOT_FOUND;
-    answer
+    Problem::new(Reason::ArgumentInvalid, text).with_status(StatusCode::NOT_FOUND).into_response()
 }
 
 /// True if a request speaks gRPC or gRPC-web.
@@ -142,24 +142,9 @@ pub(crate) fn grpc_answer(status: &Status) -> Response {
     status.clone().into_http::<tonic::body::Body>().map(axum::body::Body::new)
 }
 
-/// Reads on, within limits, what comes of a request that is answered already: a client of HTTP/1.1 that still sends
-/// when the connection is closed would see a broken connection, and not why it was refused.
-pub(crate) async fn drain(request: Request) {
-    let waits = request.headers().contains_key(header::EXPECT);
-    if request.version() > Version::HTTP_11 || waits {
-        return;
-    }
-    let mut body = request.into_body();
-    let mut bytes_left = DRAINED_BYTES_MAX;
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            let Some(left) = bytes_left.checked_sub(bytes) else { return };
-            bytes_left = left;
-        }
-    };
-    // Whoever is slower has had its chance.
-    let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
+/// Sees to it that the rest of the body of a request is read when nobody else does.
+async fn drained(request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(Drained::new(body)))).await
 }
 
 /// Lets a request in if there is a place for it, ends it when its time is over, and logs it.
@@ -168,10 +153,10 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let call = metrics::route_of(request.method().as_str(), route);
     let place = limits.admit(&call);
-    let mut line = AccessLine::new(path, call, request.extensions().get(), limits.metrics());
-    let answer = match place {
+    let mut line = AccessLine::new(path, call, &request, limits.metrics());
+    let request_id = request.headers().get(&REQUEST_ID).cloned();
+    let mut answer = match place {
         None => {
-            drain(request).await;
             let text = "server is busy with other requests; try again in a moment";
             Problem::new(Reason::ServerBusy, text).into_response()
         }
@@ -187,6 +172,9 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
         }
     };
     line.end(answer.status().as_u16().to_string(), answer.extensions().get().copied());
+    if let Some(request_id) = request_id {
+        answer.headers_mut().entry(&REQUEST_ID).or_insert(request_id);
+    }
     answer
 }
 

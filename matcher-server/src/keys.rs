@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ const PREAMBLE: &str =
     "# Keys of earmark-server, made and revoked by `earmark keys`. It holds hashes, no secrets.\n";
 /// Longest name of a key in bytes.
 const NAME_BYTES_MAX: usize = 128;
+/// Furthest end of a key: a hundred years.
+const EXPIRES_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// Most requests a second that a key can be held to; without a limit there is no end.
 const RATE_MAX: f64 = 1e6;
 /// Least: one in 1,000 seconds.
@@ -261,6 +263,13 @@ impl KeyFile {
     /// [`KeysError`].
     pub fn create(&self, new: NewKey) -> Result<(Key, Token), KeysError> {
         check(&new.name, &new.scopes, new.rate_per_s).map_err(KeysError::Refused)?;
+        let now = SystemTime::now();
+        if let Some(expires) = new.expires
+            && !(now..now + EXPIRES_MAX).contains(&whole_seconds(expires))
+        {
+            let text = "the key would have expired, or outlive a hundred years; choose another time, or none";
+            return Err(KeysError::Refused(text.to_owned()));
+        }
         self.change(|keys| {
             let token = loop {
                 let token = Token::generate().map_err(KeysError::Random)?;
@@ -372,7 +381,7 @@ fn check(name: &str, scopes: &BTreeSet<Scope>, rate_per_s: Option<f64>) -> Resul
 /// The file has no more.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(since.as_secs())
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 /// Times as RFC 3339 in UTC.

@@ -285,6 +285,10 @@ impl Pool {
     {
         let pool = self.clone();
         async move {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let text = "the deadline has passed; send less audio or allow more time";
+                return Err(Reason::DeadlinePassed.status(text));
+            }
             let Some(patience) = pool.patience(deadline, manner) else { return Err(pool.refuse()) };
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
                 return Err(pool.refuse());

@@ -158,7 +158,8 @@ async fn call(
 /// True if the server would not begin with it.
 fn is_refusal(status: &Status) -> bool {
     status.code() == Code::ResourceExhausted
-        && reason(status).is_some_and(|reason| reason == "SERVER_BUSY")
+        && reason(status)
+            .is_some_and(|reason| ["SERVER_BUSY", "KEY_LIMIT"].contains(&reason.as_str()))
 }
 
 fn us(time: Duration) -> u64 {

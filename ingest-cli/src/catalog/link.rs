@@ -84,12 +84,20 @@ impl Link {
     pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
         let url = &self.url;
         let text = if status.message().is_empty() { "no reason given" } else { status.message() };
+        // The transport's words, and no answer of the server.
+        let is_broken = reason(status).is_none()
+            && ["h2 protocol error", "transport error", "operation was canceled"]
+                .iter()
+                .any(|words| text.to_lowercase().contains(words));
         match status.code() {
             // What a server that wants TLS answers to a client without looks so.
-            Code::Internal | Code::Unknown | Code::Unavailable
-                if url.starts_with("http://") && text.contains("h2 protocol error") =>
-            {
-                anyhow!("{url} does not answer in plain HTTP/2: {text}; does it want https://?")
+            Code::Internal | Code::Unknown | Code::Unavailable | Code::Cancelled if is_broken => {
+                let hint = if url.starts_with("http://") {
+                    "is it an earmark-server, and does it want https://?"
+                } else {
+                    "if it asks for client certificates, give --client-cert and --client-key of one that it trusts"
+                };
+                anyhow!("the connection to {url} broke ({text}); {hint}")
             }
             Code::Unavailable => anyhow!("the server at {url} cannot be reached: {text}"),
             // What the server itself says of a limit of its own.

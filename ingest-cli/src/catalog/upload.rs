@@ -47,9 +47,11 @@ impl Link {
             let error = self.explain(&status);
             // Only what would meet every other track as well ends a job.
             return Err(match status.code() {
-                Code::Unavailable | Code::Unimplemented | Code::FailedPrecondition => {
-                    AddError::Catalog(error)
-                }
+                Code::Unavailable
+                | Code::Unimplemented
+                | Code::FailedPrecondition
+                | Code::Unauthenticated
+                | Code::PermissionDenied => AddError::Catalog(error),
                 // Also the code for one track that is too large.
                 Code::ResourceExhausted if reason(&status).as_deref() == Some(DISK_FULL) => {
                     AddError::Catalog(error)

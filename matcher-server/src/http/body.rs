@@ -47,7 +47,10 @@ impl Fields {
         let text = String::from_utf8(bytes).map_err(|_| {
             Problem::new(Reason::ArgumentInvalid, format!("field {name} is not UTF-8"))
         })?;
-        self.texts.insert(name, text);
+        if self.texts.insert(name.clone(), text).is_some() {
+            let text = format!("field {name} is there twice; send it once");
+            return Err(Problem::new(Reason::ArgumentInvalid, text));
+        }
         Ok(())
     }
 
@@ -78,7 +81,13 @@ pub(crate) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, S
         let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
             let is_large = rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
             let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
-            Problem::new(reason, format!("{}; send a shorter clip", rejection.body_text()))
+            Problem::new(
+                reason,
+                format!(
+                    "{}; send a shorter clip, or raise message-max of the server",
+                    rejection.body_text()
+                ),
+            )
         })?;
         if bytes.is_empty() {
             let text =
@@ -94,6 +103,10 @@ pub(crate) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, S
     let (mut source, mut fields) = (None, Fields::default());
     while let Some(field) = form.next_field().await? {
         match field.name() {
+            Some("audio" | "fingerprint") if source.is_some() => {
+                let text = "the form has two clips; send each in a request of its own";
+                return Err(Problem::new(Reason::ArgumentInvalid, text));
+            }
             Some("audio") => source = Some(Source::Encoded(field.bytes().await?)),
             Some("fingerprint") => source = Some(Source::Fingerprint(field.bytes().await?)),
             _ => fields.read(field).await?,

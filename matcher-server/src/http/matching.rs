@@ -5,19 +5,17 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use earmark_proto::v1;
 
 use super::Api;
+use super::REQUEST_ID;
 use super::body;
 use super::model::{MatchAnswer, MatchQuery};
 use super::problem::Problem;
 use crate::reason::Reason;
 use crate::work::Manner;
-
-/// Where a caller may put its name for the request, and finds it again.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Searches for the tracks that are in one clip
 ///

@@ -54,6 +54,14 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The same under a status of HTTP that says more than the reason's.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self { status: status.as_u16(), title, ..self }
+    }
+}
+
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
         let pause = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
@@ -80,7 +88,9 @@ impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
         let is_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
         let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
-        Self::new(reason, error.body_text())
+        let way_out =
+            if is_large { "; send a shorter clip, or raise message-max of the server" } else { "" };
+        Self::new(reason, format!("{}{way_out}", error.body_text()))
     }
 }
 

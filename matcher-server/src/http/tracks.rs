@@ -12,7 +12,9 @@ use earmark_proto::v1::add_track_header::Encoding;
 use earmark_proto::v1::add_track_request::Part;
 use earmark_proto::v1::catalog_service_server::CatalogService;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use utoipa::IntoParams;
 
@@ -48,6 +50,9 @@ pub(crate) struct PageQuery {
     /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
+
+/// Pieces of an upload that wait.
+const PIECES_MAX: usize = 4;
 
 type QueryFields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
@@ -104,29 +109,49 @@ async fn receive(
     };
     let answer = if body::is_form(request.headers()) {
         let mut form = body::form(request).await?;
-        let mut answer = None;
-        let mut of_form = Fields::default();
-        while let Some(field) = form.next_field().await? {
-            let encoding = match field.name() {
-                Some("audio") => Encoding::Audio,
-                Some("fingerprint") => Encoding::Fingerprint,
-                _ => {
-                    of_form.read(field).await?;
-                    continue;
+        let (sender, messages) = mpsc::channel(PIECES_MAX);
+        let send = async {
+            // Dropped at the end, which is that of the upload. Nobody receives if the upload has failed.
+            let sender = sender;
+            let mut of_form = Fields::default();
+            while let Some(mut field) = form.next_field().await? {
+                let encoding = match field.name() {
+                    Some("audio") => Encoding::Audio,
+                    Some("fingerprint") => Encoding::Fingerprint,
+                    _ => {
+                        of_form.read(field).await?;
+                        continue;
+                    }
+                };
+                fields.extend(of_form.into_texts());
+                let _ = sender.send(Ok(header(id, fields, encoding)?)).await;
+                loop {
+                    let piece = match field.chunk().await {
+                        Ok(Some(piece)) => Ok(data(piece)),
+                        Ok(None) => break,
+                        Err(error) => Err(broken(error.body_text())),
+                    };
+                    let is_broken = piece.is_err();
+                    if sender.send(piece).await.is_err() || is_broken {
+                        return Ok(());
+                    }
                 }
-            };
-            fields.extend(of_form.into_texts());
-            let header = Ok(header(id, fields, encoding)?);
-            let pieces =
-                field.map(|piece| piece.map(data).map_err(|error| broken(error.body_text())));
-            let messages = tokio_stream::once(header).chain(pieces);
-            answer = Some(api.catalog.add_from(std::pin::pin!(messages)).await?);
-            break;
-        }
-        answer.ok_or_else(|| {
+                drop(field);
+                // Before the track is added: what comes too late would be missing in it.
+                if let Ok(Some(late)) = form.next_field().await {
+                    let name = late.name().unwrap_or_default();
+                    let text = format!("field {name} comes after the audio; send it before");
+                    let _ = sender.send(Err(Reason::ArgumentInvalid.status(text))).await;
+                }
+                return Ok(());
+            }
             let text = "the form has no field audio; send the recording in it, behind all others";
-            Problem::new(Reason::ArgumentInvalid, text)
-        })?
+            Err(Problem::new(Reason::ArgumentInvalid, text))
+        };
+        let messages = std::pin::pin!(ReceiverStream::new(messages));
+        let (sent, added) = tokio::join!(send, api.catalog.add_from(messages));
+        sent?;
+        added?
     } else {
         let is_fingerprint = body::is_fingerprint(request.headers());
         let encoding = if is_fingerprint { Encoding::Fingerprint } else { Encoding::Audio };

@@ -97,8 +97,12 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.halves().poll_read(context, buffer);
-        if read.is_pending() {
+        // However little comes: a byte now and then is no request.
+        if read.is_pending() || self.hello_left > 0 {
             self.poll_silence(context)?;
+        }
+        if read.is_pending() {
+            return read;
         } else {
             self.hello_left = self.hello_left.saturating_sub(buffer.filled().len() - before);
             self.was_active();

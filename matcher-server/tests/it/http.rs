@@ -197,3 +197,47 @@ async fn grpc_web_is_spoken_over_http_1() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_form_says_too_late_or_twice_is_refused_and_adds_nothing() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        let audio = wav(&tune(1, 5));
+        let (kind, mut body) = form(&[], ("audio", &audio));
+        let end = b"--XX--\r\n";
+        body.truncate(body.len() - end.len());
+        body.extend_from_slice(
+            b"--XX\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nLate\r\n--XX--\r\n",
+        );
+        let ((status, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
+        let detail = told["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains("title comes after the audio"), "{told}");
+        let (kind, body) = form(&[("title", "a"), ("title", "b")], ("audio", &audio));
+        let ((status, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
+        let detail = told["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains("title is there twice"), "{told}");
+        assert_eq!(client.get("/v1/tracks").1["tracks"].as_array().unwrap().len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn problems_carry_the_status_of_the_answer_and_the_callers_name_for_the_request() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        for (method, path, expected) in [("GET", "/nowhere", 404), ("PUT", "/v1/match", 405)] {
+            let url = format!("{}{path}", client.url);
+            let answer = if method == "GET" {
+                client.agent.get(url).call()
+            } else {
+                client.agent.put(url).send(&[0; 100][..])
+            };
+            let ((status, told), _) = told(answer.unwrap());
+            assert_eq!((status, told["status"].as_u64()), (expected, Some(expected.into())));
+        }
+        let url = format!("{}/v1/tracks/none", client.url);
+        let answer = client.agent.get(url).header("x-request-id", "mine-7").call().unwrap();
+        assert_eq!(answer.headers()["x-request-id"], "mine-7");
+    })
+    .await;
+}
