@@ -105,11 +105,10 @@ pub(crate) fn router(
     let router = router
         .method_not_allowed_fallback(other_method)
         .route("/v1/openapi.json", get(document))
-        .fallback(nothing_here)
         .layer(axum::middleware::from_fn(drained));
     // gRPC-web's layer refuses whatever is neither gRPC nor gRPC-web.
     let grpc = grpc.into_axum_router().layer(guard).layer(GrpcWebLayer::new());
-    Routes::from(router.merge(grpc))
+    Routes::from(router.merge(grpc).fallback(nothing_here))
 }
 
 /// What is told where the address exists, but not for this method.
@@ -127,6 +126,7 @@ async fn nothing_here(request: Request) -> Response {
             "there is no such method; is the client newer?",
         ));
     }
+    drop(Drained::new(request.into_body()));
     let text = "there is nothing at this address; /v1/openapi.json tells what there is";
     Problem::new(Reason::ArgumentInvalid, text).with_status(StatusCode::NOT_FOUND).into_response()
 }
