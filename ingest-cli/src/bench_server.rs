@@ -7,9 +7,12 @@
 mod clips;
 mod streams;
 
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fingerprint_core::decode::{DecodeOptions, Input, decode};
 
 use crate::args::BenchServerArgs;
 use crate::report;
@@ -35,4 +38,19 @@ pub(crate) fn run(args: &BenchServerArgs) -> Result<u8> {
         figures.iter().map(|figures| figures.failed_count).sum()
     };
     Ok(if failed_count > 0 { 2 } else { 0 })
+}
+
+/// The first minutes of a file, and their sample rate.
+fn samples_of(path: &Path) -> Result<(Vec<f32>, u32)> {
+    let (mut samples, mut rate) = (Vec::new(), 1);
+    decode(Input::Path(path), &DecodeOptions::default(), &mut |more, rate_hz| {
+        rate = rate_hz;
+        samples.extend_from_slice(more);
+        if samples.len() as f64 / f64::from(rate_hz) < FILE_S_MAX {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok((samples, rate))
 }

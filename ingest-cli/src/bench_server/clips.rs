@@ -5,7 +5,6 @@
 //! stalls nor this program itself can make latencies look better.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use bytes::Bytes;
 use earmark_proto::v1;
 use earmark_proto::v1::audio::Source;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
-use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::fingerprint::Fingerprinter;
 use fingerprint_core::matching::MatchOptions;
 use fingerprint_core::params::{Params, Role};
@@ -24,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Request, Status};
 
-use super::{CONNECT_TIME_MAX, FILE_S_MAX};
+use super::{CONNECT_TIME_MAX, samples_of};
 use crate::args::BenchServerArgs;
 use crate::catalog::dial::{Calls, Dial};
 use crate::catalog::{match_options, reason};
@@ -183,16 +181,7 @@ pub(super) fn read(args: &BenchServerArgs) -> Result<Vec<Source>> {
 
 /// Fingerprints of pieces of a file that begin at random places.
 fn pieces(path: &Path, length: Duration) -> Result<Vec<Bytes>> {
-    let (mut samples, mut rate) = (Vec::new(), 1);
-    decode(Input::Path(path), &DecodeOptions::default(), &mut |more, rate_hz| {
-        rate = rate_hz;
-        samples.extend_from_slice(more);
-        if samples.len() as f64 / f64::from(rate_hz) < FILE_S_MAX {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
+    let (samples, rate) = samples_of(path)?;
     let len = length.as_millis() * u128::from(rate) / 1_000;
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     if len == 0 || samples.len() < len {

@@ -4,7 +4,6 @@
 //! should have been sent.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use earmark_proto::v1;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
 use earmark_proto::v1::match_stream_request::Part;
 use earmark_proto::v1::match_stream_response::Event;
-use fingerprint_core::decode::{DecodeOptions, Input, decode};
 use fingerprint_core::params::SAMPLE_RATE_HZ;
 use fingerprint_core::resample::Resampler;
 use hdrhistogram::Histogram;
@@ -24,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{CONNECT_TIME_MAX, FILE_S_MAX};
+use super::{CONNECT_TIME_MAX, samples_of};
 use crate::args::BenchServerArgs;
 use crate::catalog::dial::{Calls, Dial};
 use crate::report::bench_server::{Quantiles, StreamFigures};
@@ -56,16 +54,7 @@ struct Measured {
 }
 
 pub(super) fn read(path: &Path, own_rate: bool) -> Result<Audio> {
-    let (mut samples, mut rate) = (Vec::new(), 0);
-    decode(Input::Path(path), &DecodeOptions::default(), &mut |more, rate_hz| {
-        rate = rate_hz;
-        samples.extend_from_slice(more);
-        if samples.len() as f64 / f64::from(rate_hz) < FILE_S_MAX {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
+    let (mut samples, mut rate) = samples_of(path)?;
     if !own_rate && rate != SAMPLE_RATE_HZ {
         let mut resampler = Resampler::new(rate)?;
         let mut resampled = Vec::new();

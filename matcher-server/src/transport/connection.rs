@@ -71,6 +71,21 @@ impl Connection {
         }
     }
 
+    /// What writing answers. Who is answered has asked.
+    fn wrote(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            self.poll_silence(context)?;
+        } else {
+            self.hello_left = 0;
+            self.was_active();
+        }
+        written
+    }
+
     /// Fails if it was silent for too long; has the task woken when that may be so.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while self.alarm.as_mut().poll(context).is_ready() {
@@ -101,9 +116,7 @@ impl AsyncRead for Connection {
         if read.is_pending() || self.hello_left > 0 {
             self.poll_silence(context)?;
         }
-        if read.is_pending() {
-            return read;
-        } else {
+        if read.is_ready() {
             self.hello_left = self.hello_left.saturating_sub(buffer.filled().len() - before);
             self.was_active();
         }
@@ -118,13 +131,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.halves().poll_write(context, bytes);
-        if written.is_pending() {
-            self.poll_silence(context)?;
-        } else {
-            self.hello_left = 0;
-            self.was_active();
-        }
-        written
+        self.wrote(written, context)
     }
 
     fn poll_write_vectored(
@@ -133,13 +140,7 @@ impl AsyncWrite for Connection {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.halves().poll_write_vectored(context, parts);
-        if written.is_pending() {
-            self.poll_silence(context)?;
-        } else {
-            self.hello_left = 0;
-            self.was_active();
-        }
-        written
+        self.wrote(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
