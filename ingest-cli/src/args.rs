@@ -426,6 +426,18 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_about_getting_in_stands_under_that_heading() {
+        use clap::CommandFactory;
+        let ours = ["ca_cert", "client_cert", "client_key", "key_file"];
+        for command in Cli::command().get_subcommands() {
+            let headed = command.get_arguments().filter(|arg| arg.get_help_heading().is_some());
+            let others: Vec<_> =
+                headed.filter(|arg| !ours.contains(&arg.get_id().as_str())).collect();
+            assert!(others.is_empty(), "{}: {others:?}", command.get_name());
+        }
+    }
+
+    #[test]
     fn a_flag_beats_every_variable() {
         let both = |_: &str| Some(OsString::from("from-env"));
         let index = target(Some("dir"), None).resolve_with(both).unwrap();
