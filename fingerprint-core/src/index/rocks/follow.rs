@@ -19,13 +19,15 @@
 //!   the tables after the second.
 //! - Files that RocksDB has taken over are in the manifest only, so a directory may be there before
 //!   its blocks. Then it catches up once more.
+//! - A table that is missing or cut makes it show, without a word, what had been written before that table
+//!   was, and what is in the log. So whoever opens one also opens the index for reading only, which refuses.
 //!
 //! # Cost
 //!
 //! Without a change, two looks into the folder. With one, all track records are read (about 0.3 s for
 //! 100,000 tracks), and postings are made of the peaks of new tracks, as opening an index does, until
 //! they are in a segment. A fresh instance, about once for each 64 MiB that are written and whenever
-//! the writer opens, closes or backs up its index, opens all files and reads the log again.
+//! the writer opens, closes or backs up its index, opens all files and reads the log, both twice.
 //!
 //! # Source
 //!
@@ -181,15 +183,18 @@ fn or_damage(path: &Path, error: IndexError) -> IndexError {
     if let Err(pending) = repair::refuse_pending(path) {
         return pending;
     }
-    if let Err(damage) = check_current(path) {
-        return damage;
-    }
-    let (options, families) = (options::database(), options::families(true));
-    let opened = DB::open_cf_descriptors_read_only(&options, path, families, false);
-    opened.err().map_or(error, |source| open_error(path, source))
+    check_current(path).and_then(|()| check_tables(path)).err().unwrap_or(error)
 }
 
-/// A fresh instance, with nothing loaded yet.
+/// Refuses an index of which a table is missing or has another length than RocksDB's list says.
+fn check_tables(path: &Path) -> Result<(), IndexError> {
+    let (options, families) = (options::database(), options::families(true));
+    DB::open_cf_descriptors_read_only(&options, path, families, false)
+        .map_err(|source| open_error(path, source))?;
+    Ok(())
+}
+
+/// A fresh instance of a whole index, with nothing loaded yet.
 fn open(
     path: &Path,
     scratch: &Path,
@@ -206,6 +211,8 @@ fn open(
     let db =
         DB::open_cf_descriptors_as_secondary(&options, path, scratch, options::families(false))
             .map_err(|source| open_error(path, source))?;
+    // Afterwards: what the writer has exchanged since shows when the instance catches up.
+    check_tables(path)?;
     let inner = Inner { lens, blocks, ..Inner::new(db, path, params, Limits::default()) };
     // None is of an index that is being made this very moment.
     let header = inner.check_header(None)?;
