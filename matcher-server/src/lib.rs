@@ -10,6 +10,7 @@
 
 pub mod access;
 mod analysis;
+mod answering;
 mod backup_service;
 mod catalog_service;
 pub mod config;
@@ -34,35 +35,17 @@ mod work;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use earmark_proto::v1::backup_service_server::BackupServiceServer;
-use earmark_proto::v1::catalog_service_server::CatalogServiceServer;
-use earmark_proto::v1::match_service_server::MatchServiceServer;
 use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
-use fingerprint_core::params::Params;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
-use tonic_reflection::server::Builder as Reflection;
 
-use crate::access::Guard;
-use crate::backup_service::Backups;
-use crate::catalog_service::Catalog;
+use crate::answering::Answering;
 use crate::config::Config;
-use crate::envelope::Envelope;
-use crate::http::Api;
-use crate::match_service::Matcher;
-use crate::metrics::{Metrics, Watched};
 use crate::security::Security;
-use crate::stream::Streams;
 use crate::task::Task;
-use crate::work::Work;
 
 /// How long cancelled work may take to notice it.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
@@ -144,26 +127,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ending, ServerError> {
     let config = Arc::new(config);
-    let index = served.index();
-    let params = Params::default();
-    let metrics = Metrics::new();
-    let work = Work::new(&config, &metrics);
-    let bytes_max = config.message_bytes_max;
-    let streams = Streams::new(Arc::clone(&index), params, Arc::clone(&config), work.clone());
-    let matcher = Matcher {
-        streams: streams.clone(),
-        batch_turns: Arc::new(Semaphore::new(config.workers)),
-        index: Arc::clone(&index),
-        params,
-        config: Arc::clone(&config),
-        work: work.clone(),
-    };
-    let watched = Watched {
-        index: Arc::clone(&index),
-        streams: streams.clone(),
-        transport: Arc::clone(&security.transport),
-        work: work.clone(),
-    };
+    let mut answering = Answering::new(&config, &security, &served).await?;
     let _metrics_page = match &config.metrics_listen {
         None => None,
         Some(address) => {
@@ -174,43 +138,23 @@ pub async fn run(
                 tracing::warn!("whoever reaches {address} sees the metrics");
             }
             tracing::info!("metrics at http://{address}/metrics");
-            Some(Task::spawn(metrics::serve(listener, metrics.registry(watched))))
+            let registry = answering.metrics.registry(answering.watched(&security));
+            Some(Task::spawn(metrics::serve(listener, registry)))
         }
     };
-    let catalog = Catalog::new(index, params, Arc::clone(&config), work.clone());
-    let ready = Arc::new(AtomicBool::new(true));
-    let api = Api { matcher: matcher.clone(), catalog: catalog.clone(), ready: Arc::clone(&ready) };
-    let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
-    let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
-    let backups = BackupServiceServer::new(Backups::new(&served, &config, work.clone()));
-    let backups = backups.max_decoding_message_size(bytes_max);
-    let limits = envelope::Limits::new(&config, &metrics, &work);
     let streams_max =
         u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
-    let names = [service_name(&matcher), service_name(&catalog), service_name(&backups), ""];
-    let (health, health_service) = tonic_health::server::health_reporter();
-    report(&health, names, ServingStatus::Serving).await;
 
     let address = listener.local_addr().map_err(ServerError::Socket)?;
     let incoming = security.transport.accept(listener);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let grpc = Routes::default()
-        .add_service(Envelope::new(matcher, limits.clone()))
-        .add_service(Envelope::new(catalog, limits.clone()))
-        .add_service(Envelope::new(backups, limits.clone().without_time_limit()))
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
-        // grpcio's and other clients of before 2023 know only this one.
-        .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
-    let guard = Guard { access: Arc::clone(&security.access), metrics: metrics.clone() };
-    let routes = http::router(api, limits, &config, guard, grpc);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
         .max_concurrent_streams(streams_max)
         // JSON and gRPC-web come over HTTP/1.1, too.
         .accept_http1(true)
-        .add_routes(routes)
+        .add_routes(answering.routes.clone())
         .serve_with_incoming_shutdown(incoming, async {
             // An error means that the sender is gone, which is a reason to stop as well.
             let _ = stopped.await;
@@ -227,18 +171,11 @@ pub async fn run(
         () = shutdown => {}
     }
     tracing::info!(limit_s = config.shutdown_time_max.as_secs(), "stopping");
-    ready.store(false, Ordering::Relaxed);
-    report(&health, names, ServingStatus::NotServing).await;
-    // Ends the streams of clients that watch our health; they would hold the server up.
-    let mut health = health;
-    for name in names {
-        health.clear_service_status(name).await;
-    }
-    streams.stop();
+    answering.begin_to_stop().await;
     let _ = stop.send(());
     let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
     // Work whose clients have gone may still run, and must not outlive the index.
-    let idle = work.stop(STOP_TIME_MAX).await;
+    let idle = answering.work.stop(STOP_TIME_MAX).await;
     let in_time = finished.is_ok();
     if let Ok(ended) = finished {
         ended.map_err(ServerError::Transport)?;
@@ -250,18 +187,17 @@ pub async fn run(
     Ok(Ending::Finished)
 }
 
-fn service_name<S: NamedService>(_: &S) -> &'static str {
-    S::NAME
-}
-
-async fn report(health: &HealthReporter, names: [&'static str; 4], status: ServingStatus) {
-    for name in names {
-        health.set_service_status(name, status).await;
-    }
-}
-
-fn reflection() -> Reflection<'static> {
-    Reflection::configure()
-        .register_encoded_file_descriptor_set(earmark_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+/// All that [`run`] serves, without a socket: requests of gRPC, gRPC-web and HTTP go in, and answers come
+/// out. For whoever has a transport of their own.
+///
+/// # Errors
+///
+/// [`ServerError::Descriptors`].
+pub async fn routes(
+    config: Config,
+    security: &Security,
+    served: &Served,
+) -> Result<Routes, ServerError> {
+    let answering = Answering::new(&Arc::new(config), security, served).await?;
+    Ok(answering.routes)
 }

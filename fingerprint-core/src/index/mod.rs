@@ -35,7 +35,7 @@ pub use error::IndexError;
 pub use memory::MemoryIndex;
 pub use rocks::{
     CheckProgress, CheckReport, FORMAT_VERSION, Fault, FollowerIndex, LostTrack, OnCheckProgress,
-    ReindexEvent, Reindexed, RepairReport, RocksIndex, backup, reindex,
+    ReindexEvent, Reindexed, RepairReport, RocksIndex, backup, read_as_every_row, reindex,
 };
 use serde::{Deserialize, Serialize};
 pub use timeline::Timeline;

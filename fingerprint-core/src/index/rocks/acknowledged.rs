@@ -213,7 +213,7 @@ fn encode(claim: Claim, process: u32) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(Claim, u32)> {
+pub(super) fn decode(bytes: &[u8]) -> Option<(Claim, u32)> {
     let (content, digest) = bytes.split_at_checked(CONTENT_BYTES)?;
     if digest.len() != DIGEST_BYTES || blake3::hash(content).as_bytes() != digest {
         return None;

@@ -161,7 +161,7 @@ pub(super) fn check_manifest(path: &Path, claim: Claim) -> Result<(), IndexError
 }
 
 /// Where the records of a log end, as far as their lengths tell; checksums are for RocksDB.
-fn end_of_records(log: &[u8]) -> usize {
+pub(super) fn end_of_records(log: &[u8]) -> usize {
     let mut at = 0;
     loop {
         let block_end = ((at / LOG_BLOCK_BYTES + 1) * LOG_BLOCK_BYTES).min(log.len());
@@ -184,7 +184,7 @@ fn end_of_records(log: &[u8]) -> usize {
 }
 
 /// The place of a record in a log over which RocksDB would not get.
-fn endless_record(mut log: impl Read) -> io::Result<Option<u64>> {
+pub(super) fn endless_record(mut log: impl Read) -> io::Result<Option<u64>> {
     let mut block = Vec::with_capacity(LOG_BLOCK_BYTES);
     let mut block_start = 0;
     loop {

@@ -302,7 +302,7 @@ impl BackedUp {
 }
 
 /// Reads `meta/ID`; `None` if it is damaged.
-fn parse(bytes: &[u8]) -> Option<(u64, Vec<BackedUp>)> {
+pub(super) fn parse(bytes: &[u8]) -> Option<(u64, Vec<BackedUp>)> {
     let mut lines = std::str::from_utf8(bytes).ok()?.lines().peekable();
     let taken_at_s = lines.next()?.parse().ok()?;
     let _sequence_number: u64 = lines.next()?.parse().ok()?;

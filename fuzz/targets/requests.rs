@@ -1,0 +1,7 @@
+//! Requests. See [`earmark_fuzz::requests`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: earmark_fuzz::make_own_panics_fatal(), |data: &[u8]| {
+    earmark_fuzz::requests::run(data);
+});

@@ -1,0 +1,127 @@
+//! What answers requests, without a socket: the services, their limits and pools, and the routes to them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use earmark_proto::v1::backup_service_server::BackupServiceServer;
+use earmark_proto::v1::catalog_service_server::CatalogServiceServer;
+use earmark_proto::v1::match_service_server::MatchServiceServer;
+use fingerprint_core::index::Index;
+use fingerprint_core::params::Params;
+use tokio::sync::Semaphore;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::access::Guard;
+use crate::backup_service::Backups;
+use crate::catalog_service::Catalog;
+use crate::config::Config;
+use crate::envelope::{Envelope, Limits};
+use crate::http::{self, Api};
+use crate::match_service::Matcher;
+use crate::metrics::{Metrics, Watched};
+use crate::security::Security;
+use crate::stream::Streams;
+use crate::work::Work;
+use crate::{Served, ServerError};
+
+/// Services of which health is told; the last name stands for all of them.
+const SERVICE_NAMES: [&str; 4] = [
+    MatchServiceServer::<Matcher>::NAME,
+    CatalogServiceServer::<Catalog>::NAME,
+    BackupServiceServer::<Backups>::NAME,
+    "",
+];
+
+/// What answers the requests of one server.
+pub(crate) struct Answering {
+    pub(crate) routes: Routes,
+    pub(crate) work: Work,
+    pub(crate) streams: Streams,
+    pub(crate) metrics: Metrics,
+    index: Arc<dyn Index>,
+    health: HealthReporter,
+    ready: Arc<AtomicBool>,
+}
+
+impl Answering {
+    /// Everything that is ready to answer.
+    pub(crate) async fn new(
+        config: &Arc<Config>,
+        security: &Security,
+        served: &Served,
+    ) -> Result<Self, ServerError> {
+        let index = served.index();
+        let params = Params::default();
+        let metrics = Metrics::new();
+        let work = Work::new(config, &metrics);
+        let bytes_max = config.message_bytes_max;
+        let streams = Streams::new(Arc::clone(&index), params, Arc::clone(config), work.clone());
+        let matcher = Matcher {
+            streams: streams.clone(),
+            batch_turns: Arc::new(Semaphore::new(config.workers)),
+            index: Arc::clone(&index),
+            params,
+            config: Arc::clone(config),
+            work: work.clone(),
+        };
+        let catalog = Catalog::new(Arc::clone(&index), params, Arc::clone(config), work.clone());
+        let ready = Arc::new(AtomicBool::new(true));
+        let api =
+            Api { matcher: matcher.clone(), catalog: catalog.clone(), ready: Arc::clone(&ready) };
+        let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
+        let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
+        let backups = BackupServiceServer::new(Backups::new(served, config, work.clone()));
+        let backups = backups.max_decoding_message_size(bytes_max);
+        let limits = Limits::new(config, &metrics, &work);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        report(&health, ServingStatus::Serving).await;
+        let grpc = Routes::default()
+            .add_service(Envelope::new(matcher, limits.clone()))
+            .add_service(Envelope::new(catalog, limits.clone()))
+            .add_service(Envelope::new(backups, limits.clone().without_time_limit()))
+            .add_service(health_service)
+            .add_service(reflection().build_v1().map_err(ServerError::Descriptors)?)
+            // grpcio's and other clients of before 2023 know only this one.
+            .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
+        let guard = Guard { access: Arc::clone(&security.access), metrics: metrics.clone() };
+        let routes = http::router(api, limits, config, guard, grpc);
+        Ok(Self { routes, work, streams, metrics, index, health, ready })
+    }
+
+    /// What is read when metrics are asked for.
+    pub(crate) fn watched(&self, security: &Security) -> Watched {
+        Watched {
+            index: Arc::clone(&self.index),
+            streams: self.streams.clone(),
+            transport: Arc::clone(&security.transport),
+            work: self.work.clone(),
+        }
+    }
+
+    /// Tells whoever asks for health that this server is about to stop, and ends all streams.
+    pub(crate) async fn begin_to_stop(&mut self) {
+        self.ready.store(false, Ordering::Relaxed);
+        report(&self.health, ServingStatus::NotServing).await;
+        // Ends the streams of clients that watch our health; they would hold the server up.
+        for name in SERVICE_NAMES {
+            self.health.clear_service_status(name).await;
+        }
+        self.streams.stop();
+    }
+}
+
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for name in SERVICE_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+fn reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(earmark_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
