@@ -7,7 +7,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/earmark
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON_DIR := $(CACHE)/python
 
-.PHONY: demo test torture lint bench setup test-setup
+.PHONY: demo test torture fuzz lint bench setup test-setup
 
 demo: setup
 	cargo build --release --workspace --locked
@@ -24,6 +24,17 @@ test: test-setup lint
 torture: test-setup
 	EARMARK_TORTURE=1 cargo test --release --workspace --locked --no-fail-fast -- \
 	  kills damage interrupted full_disk two_processes --include-ignored
+
+# Each target for FUZZ_SECONDS; what it finds new goes into fuzz/corpus, what fails into fuzz/artifacts. Our code
+# has nothing unsafe in it, so no sanitizer is needed. Compiles everything for a nightly compiler first.
+FUZZ_SECONDS ?= 3600
+FUZZ := cargo +nightly fuzz run --fuzz-dir fuzz --features libfuzzer --sanitizer none
+fuzz: setup
+	rustup toolchain install nightly --profile minimal
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --version 0.13.2 --locked
+	for target in decode formats requests; do \
+	  $(FUZZ) $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=3000 || exit 1; \
+	done
 
 lint: setup
 	cargo fmt --all --check

@@ -52,9 +52,7 @@ impl Problem {
             retry_after_s: reason.retry_after().map(|pause| pause.as_secs()),
         }
     }
-}
 
-impl Problem {
     /// The same under a status of HTTP that says more than the reason's.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");

@@ -1,5 +1,5 @@
-//! Bytes, read as every kind of row and file of an index, for a fuzzer: none may make a panic, or take more
-//! memory than it is long, whatever damage has made of it.
+//! Bytes, read as every kind of row and file of an index, for a fuzzer: whatever damage has made of them,
+//! none may make a panic, or take memory out of proportion to their length.
 
 use super::{acknowledged, backup, format1, lens, records, recovery, segments};
 use crate::hash::{BUCKET_COUNT, CELL_COUNT, KeyRange};
@@ -12,7 +12,8 @@ use crate::index::stored_peaks;
 ///
 /// # Panics
 ///
-/// If something was accepted that would be written in another way: an index would change by being read.
+/// If what was read contradicts itself: more than the bytes can hold, a directory that does not survive being
+/// written again, or peaks of a window that differ from those of the whole.
 #[doc(hidden)]
 pub fn read_as_every_row(bytes: &[u8]) {
     let signed = [bytes, blake3::hash(bytes).as_bytes()].concat();
