@@ -3,7 +3,7 @@
 //! The first byte of an input chooses the call: every method of the interface, as its descriptors list them,
 //! and every address of the HTTP interface. Then follow
 //!
-//! - for gRPC: a byte that says how the rest is sent (see [`Framing`]), and the rest;
+//! - for gRPC: a byte that says how the rest is sent (see `Framing`), and the rest;
 //! - for HTTP: a line that ends the address, a line with the media type, and the body.
 
 use std::iter;
