@@ -114,8 +114,7 @@ pub enum Ending {
 /// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
 ///
 /// It must have been opened with [`fingerprint_core::params::Params::default`], as queries are analysed with
-/// them. Of a
-/// follower changes are looked for all the while, as often as [`Config::follow`] says.
+/// them. Of a follower changes are looked for all the while, as often as [`Config::follow`] says.
 ///
 /// # Errors
 ///
