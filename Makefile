@@ -30,7 +30,7 @@ torture: test-setup
 FUZZ_SECONDS ?= 3600
 FUZZ := cargo +nightly fuzz run --fuzz-dir fuzz --features libfuzzer --sanitizer none
 fuzz: setup
-	rustup toolchain install nightly --profile minimal
+	cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
 	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --version 0.13.2 --locked
 	for target in decode formats requests; do \
 	  $(FUZZ) $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=3000 || exit 1; \
