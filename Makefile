@@ -7,7 +7,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/earmark
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON_DIR := $(CACHE)/python
 
-.PHONY: demo test torture fuzz lint bench setup test-setup
+.PHONY: demo test torture fuzz soak lint bench setup test-setup
 
 demo: setup
 	cargo build --release --workspace --locked
@@ -24,6 +24,13 @@ test: test-setup lint
 torture: test-setup
 	EARMARK_TORTURE=1 cargo test --release --workspace --locked --no-fail-fast -- \
 	  kills damage interrupted full_disk two_processes --include-ignored
+
+# A real server under adds, removals, clips, streams and nonsense at once; every answer is checked, and its memory
+# watched. `make test` does it for seconds. Needs two cores of its own, or streams fall behind.
+SOAK_TIME ?= 30m
+soak: setup
+	cargo build --release --workspace --locked
+	"$(CARGO_TARGET_DIR)/release/soak" --duration $(SOAK_TIME)
 
 # Each target for FUZZ_SECONDS; what it finds new goes into fuzz/corpus, what fails into fuzz/artifacts. Our code
 # has nothing unsafe in it, so no sanitizer is needed. Compiles everything for a nightly compiler first.

@@ -9,3 +9,4 @@
 
 mod meter;
 mod regression;
+mod soak;

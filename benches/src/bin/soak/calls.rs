@@ -1,0 +1,149 @@
+//! Calls to the server as a patient client makes them: whoever is told to come back later does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use earmark_proto::v1;
+use earmark_proto::v1::add_track_request::Part;
+use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
+use earmark_proto::v1::match_service_client::MatchServiceClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::Soak;
+
+/// How long a refusal of a busy server is put up with.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long any call may take: far more than a server that does well needs.
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a piece of an upload.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// One connection.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    pub(crate) catalog: CatalogServiceClient<Channel>,
+    pub(crate) matcher: MatchServiceClient<Channel>,
+}
+
+impl Calls {
+    /// Connects to the server. Streams last longer than any call may.
+    pub(crate) async fn connect(soak: &Soak) -> Result<Self> {
+        let channel = Endpoint::from_shared(soak.url.clone())?
+            .connect()
+            .await
+            .with_context(|| format!("no server answers at {}", soak.url))?;
+        Ok(Self {
+            catalog: CatalogServiceClient::new(channel.clone()),
+            matcher: MatchServiceClient::new(channel),
+        })
+    }
+
+    /// Adds a track.
+    pub(crate) async fn add(
+        &self,
+        soak: &Soak,
+        id: &str,
+        encoding: v1::add_track_header::Encoding,
+        bytes: &[u8],
+    ) -> Result<v1::AddTrackResponse, Status> {
+        let header = v1::AddTrackHeader {
+            track_id: id.to_owned(),
+            metadata: Some(v1::Metadata { title: format!("Title of {id}"), ..Default::default() }),
+            encoding: encoding.into(),
+        };
+        let header = v1::AddTrackRequest { part: Some(Part::Header(header)) };
+        let piece =
+            |data: &[u8]| v1::AddTrackRequest { part: Some(Part::Data(data.to_vec().into())) };
+        let messages: Vec<_> =
+            std::iter::once(header).chain(bytes.chunks(PIECE_BYTES).map(piece)).collect();
+        patiently(soak, || {
+            let (mut client, request) =
+                (self.catalog.clone(), tokio_stream::iter(messages.clone()));
+            async move { client.add_track(request).await }
+        })
+        .await
+    }
+
+    /// Removes a track.
+    pub(crate) async fn remove(
+        &self,
+        soak: &Soak,
+        id: &str,
+    ) -> Result<v1::RemoveTrackResponse, Status> {
+        let request = v1::RemoveTrackRequest { track_id: id.to_owned() };
+        patiently(soak, || {
+            let (mut client, request) = (self.catalog.clone(), request.clone());
+            async move { client.remove_track(request).await }
+        })
+        .await
+    }
+
+    /// Reads a track; `None` if there is none.
+    pub(crate) async fn track(&self, soak: &Soak, id: &str) -> Result<Option<v1::Track>, Status> {
+        let request = v1::GetTrackRequest { track_id: id.to_owned() };
+        match patiently(soak, || {
+            let (mut client, request) = (self.catalog.clone(), request.clone());
+            async move { client.get_track(request).await }
+        })
+        .await
+        {
+            Ok(answer) => Ok(answer.track),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// Asks what is in a clip.
+    pub(crate) async fn find(
+        &self,
+        soak: &Soak,
+        request: v1::MatchRequest,
+    ) -> Result<v1::MatchResponse, Status> {
+        patiently(soak, || {
+            let (mut client, request) = (self.matcher.clone(), request.clone());
+            async move { client.r#match(request).await }
+        })
+        .await
+    }
+}
+
+/// A request for a clip.
+pub(crate) fn clip(source: v1::audio::Source) -> v1::MatchRequest {
+    v1::MatchRequest {
+        audio: Some(v1::Audio { source: Some(source) }),
+        ..v1::MatchRequest::default()
+    }
+}
+
+/// Calls until there is an answer, or a refusal that does not say when to come back.
+pub(crate) async fn patiently<T, F>(soak: &Soak, call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<tonic::Response<T>, Status>>,
+{
+    let began = tokio::time::Instant::now();
+    loop {
+        let answered = tokio::time::timeout(CALL_TIME_MAX, call()).await;
+        let status = match answered {
+            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => return Err(Status::deadline_exceeded("no answer came")),
+        };
+        let pause = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        match pause {
+            Some(pause)
+                if status.code() == Code::ResourceExhausted && began.elapsed() < PATIENCE =>
+            {
+                soak.tally.count("refused for now, and asked again");
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(status),
+        }
+    }
+}
+
+/// The reason of an error, for programs; empty if it has none.
+pub(crate) fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}

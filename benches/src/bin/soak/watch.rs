@@ -1,0 +1,135 @@
+//! What the server's process takes: memory, files, threads. What only ever grows is a leak.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use earmark_benches::work::tell;
+
+use crate::Soak;
+
+/// Time between two looks.
+const PERIOD: Duration = Duration::from_secs(2);
+/// Time between two lines of progress.
+const TOLD_PERIOD: Duration = Duration::from_secs(60);
+/// Below this many looks caches are still filling, and nothing can be said about growth: five minutes.
+const LOOKS_MIN: usize = 150;
+/// How much the last quarter may lie above the second one: 10 %, and these.
+const GROWTH_MAX: Taken = Taken { resident_kib: 16 << 10, file_count: 16, thread_count: 4 };
+
+/// What the process takes at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    resident_kib: u64,
+    file_count: u64,
+    thread_count: u64,
+}
+
+/// What was seen, from the beginning to the end.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    looks: Vec<Taken>,
+}
+
+/// Looks now and then until the soak ends.
+pub(crate) async fn watch(soak: Arc<Soak>, pid: u32) -> Result<Memory> {
+    let began = Instant::now();
+    let mut told = began;
+    let mut memory = Memory::default();
+    while soak.goes_on() {
+        let taken = look(pid)?;
+        memory.looks.push(taken);
+        if told.elapsed() >= TOLD_PERIOD {
+            told = Instant::now();
+            tell(&format!(
+                "{} min: {} MiB, {} files, {} threads; {}",
+                began.elapsed().as_secs() / 60,
+                taken.resident_kib >> 10,
+                taken.file_count,
+                taken.thread_count,
+                soak.tally.line()
+            ));
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+    Ok(memory)
+}
+
+fn look(pid: u32) -> Result<Taken> {
+    let path = format!("/proc/{pid}/status");
+    let status =
+        fs::read_to_string(&path).with_context(|| format!("{path}: has the server died?"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .with_context(|| format!("{path}: no {name}"))
+    };
+    let files = format!("/proc/{pid}/fd");
+    Ok(Taken {
+        resident_kib: field("VmRSS:")?,
+        thread_count: field("Threads:")?,
+        file_count: fs::read_dir(&files).with_context(|| files.clone())?.count() as u64,
+    })
+}
+
+impl Memory {
+    /// Prints what was taken; whether it grew.
+    pub(crate) fn report(&self) -> bool {
+        let quarter = |number: usize| {
+            let len = self.looks.len() / 4;
+            &self.looks[number * len..(number + 1) * len]
+        };
+        if self.looks.len() < LOOKS_MIN {
+            tell("whether memory grows cannot be told yet; soak for ten minutes or more");
+            return false;
+        }
+        let rows = [
+            ("MiB", 10, (|taken| taken.resident_kib) as fn(&Taken) -> u64),
+            ("files", 0, |taken| taken.file_count),
+            ("threads", 0, |taken| taken.thread_count),
+        ];
+        let mut has_grown = false;
+        for (unit, shift, of) in rows {
+            let medians = [0, 1, 2, 3].map(|number| median(quarter(number), of));
+            let grows = grows(medians[1], medians[3], of(&GROWTH_MAX));
+            let shown = medians.map(|value| (value >> shift).to_string()).join(", ");
+            let most = self.looks.iter().map(of).max().unwrap_or_default() >> shift;
+            let word = if grows { "GROWS" } else { "steady" };
+            tell(&format!(
+                "{unit} by quarter of the time (median): {shown}; {most} at most; {word}"
+            ));
+            has_grown |= grows;
+        }
+        has_grown
+    }
+}
+
+fn grows(before: u64, after: u64, margin: u64) -> bool {
+    after > before + before / 10 + margin
+}
+
+fn median(looks: &[Taken], of: fn(&Taken) -> u64) -> u64 {
+    let mut values: Vec<u64> = looks.iter().map(of).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_ever_grows_is_told_from_what_settles() {
+        let memory = |of: fn(u64) -> u64| Memory {
+            looks: (0..400)
+                .map(|i| Taken { resident_kib: of(i), file_count: 40, thread_count: 10 })
+                .collect(),
+        };
+        assert!(memory(|i| (100 << 10) + i * 256).report());
+        assert!(!memory(|i| (100 << 10) + i.min(100) * 256 + i % 7 * 1024).report());
+        let leak = |i| Taken { resident_kib: 1, file_count: 40 + i / 10, thread_count: 9 };
+        assert!(Memory { looks: (0..400).map(leak).collect() }.report());
+        assert!(!Memory::default().report());
+    }
+}
