@@ -60,6 +60,10 @@ pub struct Settings {
     /// Connections at a time; more are closed at once [default: 10000].
     #[arg(long, env = "EARMARK_SERVER_CONNECTIONS_MAX", value_name = "N")]
     connections_max: Option<usize>,
+    /// Connections at a time from one address, or one /64 network of IPv6, so that one client cannot take all; behind
+    /// a proxy all have its address [default: half of connections-max].
+    #[arg(long, env = "EARMARK_SERVER_CONNECTIONS_PER_ADDRESS_MAX", value_name = "N")]
+    connections_per_address_max: Option<usize>,
     /// Address and port of metrics for Prometheus, at /metrics; for everybody who can reach it.
     #[arg(long, env = "EARMARK_SERVER_METRICS_LISTEN", value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
@@ -164,6 +168,9 @@ impl Settings {
             keys: self.keys.or(weaker.keys),
             allow_insecure: self.allow_insecure.or(weaker.allow_insecure),
             connections_max: self.connections_max.or(weaker.connections_max),
+            connections_per_address_max: self
+                .connections_per_address_max
+                .or(weaker.connections_per_address_max),
             metrics_listen: self.metrics_listen.or(weaker.metrics_listen),
             message_max: self.message_max.or(weaker.message_max),
             upload_max: self.upload_max.or(weaker.upload_max),
@@ -203,6 +210,7 @@ impl Settings {
             keys: None,
             allow_insecure: Some(false),
             connections_max: Some(10_000),
+            connections_per_address_max: None,
             metrics_listen: None,
             message_max: Some(ByteSize(32 << 20)),
             upload_max: Some(ByteSize(2 << 30)),

@@ -5,7 +5,10 @@
 //! calls the service, so the pools of [`crate::work`] could not bound what is still arriving.
 //!
 //! tonic answers a deadline that has passed with `CANCELLED` and a message beyond the limit with
-//! `OUT_OF_RANGE`; both would send a client looking in the wrong place.
+//! `OUT_OF_RANGE`; both would send a client looking in the wrong place. And it takes a call that is broken off for one
+//! that has ended ([`broken_off`]).
+
+mod broken_off;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,6 +24,7 @@ use tonic::server::NamedService;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 
+use self::broken_off::BrokenOff;
 use crate::access::Caller;
 use crate::config::Config;
 use crate::http::REQUEST_ID;
@@ -139,7 +143,7 @@ where
         if let Some(deadline) = asked.and_then(|_| Instant::now().checked_add(limit)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(request.map(|body| Body::new(BrokenOff(body))));
         Box::pin(async move {
             let (_open, mut line) = (open, line);
             let limited = tokio::time::timeout(limit.saturating_sub(DEADLINE_LEAD), answer).await;

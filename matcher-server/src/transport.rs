@@ -5,22 +5,25 @@
 //! ```
 //!
 //! A connection that sends nothing is closed after ten seconds, one that falls silent after some minutes,
-//! and when all places are taken further ones are closed at once: clients that only connect
+//! and when all places are taken, or all of its address, a further one is closed at once: clients that only connect
 //! cost a bounded amount of memory, and nobody waits behind them.
 
 mod connection;
+mod places;
 pub mod tls;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use self::connection::Connection;
+use self::places::{Place, Places};
 use self::tls::{Tls, TlsError};
 use crate::config::Config;
 
@@ -41,9 +44,7 @@ const TURNED_AWAY_LOGGED: u64 = 1_000;
 #[derive(Debug)]
 pub struct Transport {
     tls: Option<Tls>,
-    /// One permit for each connection.
-    places: Arc<Semaphore>,
-    place_count: usize,
+    places: Arc<Places>,
     idle_max: Duration,
     turned_away: AtomicU64,
 }
@@ -60,8 +61,7 @@ impl Transport {
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         Ok(Self {
             tls: config.tls.clone().map(Tls::load).transpose()?,
-            places: Arc::new(Semaphore::new(config.connections_max)),
-            place_count: config.connections_max,
+            places: Places::new(config.connections_max, config.connections_per_address_max),
             idle_max: config.request_time_max.saturating_add(IDLE_MARGIN),
             turned_away: AtomicU64::new(0),
         })
@@ -69,8 +69,8 @@ impl Transport {
 
     /// Without encryption, for this many connections, each silent for `idle_max` at most.
     pub(crate) fn plain(place_count: usize, idle_max: Duration) -> Self {
-        let places = Arc::new(Semaphore::new(place_count));
-        Self { tls: None, places, place_count, idle_max, turned_away: AtomicU64::new(0) }
+        let places = Places::new(place_count, place_count);
+        Self { tls: None, places, idle_max, turned_away: AtomicU64::new(0) }
     }
 
     /// The certificates, if connections are encrypted.
@@ -82,10 +82,10 @@ impl Transport {
     /// Connections that are open.
     #[must_use]
     pub fn open_count(&self) -> u64 {
-        (self.place_count - self.places.available_permits()) as u64
+        self.places.taken_count() as u64
     }
 
-    /// Connections that were closed because all places were taken.
+    /// Connections that were closed because all places were taken, or all of their address.
     #[must_use]
     pub fn turned_away_count(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
@@ -103,7 +103,7 @@ impl Transport {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok((socket, _)) => transport.take(socket, &sender),
+                    Ok((socket, peer)) => transport.take(socket, peer.ip(), &sender),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -115,16 +115,21 @@ impl Transport {
     }
 
     /// Brings a connection to where it can be served, or drops it.
-    fn take(self: &Arc<Self>, socket: TcpStream, sender: &mpsc::Sender<io::Result<Connection>>) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let count = self.turned_away.fetch_add(1, Ordering::Relaxed);
-            if count.is_multiple_of(TURNED_AWAY_LOGGED) {
-                tracing::warn!(
-                    count = count + 1,
-                    "connections are turned away: as many are open as may be (connections-max)"
-                );
+    fn take(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        address: IpAddr,
+        sender: &mpsc::Sender<io::Result<Connection>>,
+    ) {
+        let place = match self.places.take(address) {
+            Ok(place) => place,
+            Err(why) => {
+                let count = self.turned_away.fetch_add(1, Ordering::Relaxed);
+                if count.is_multiple_of(TURNED_AWAY_LOGGED) {
+                    tracing::warn!(count = count + 1, %address, "connections are turned away: {why}");
+                }
+                return;
             }
-            return;
         };
         let (transport, sender) = (Arc::clone(self), sender.clone());
         tokio::spawn(async move {
@@ -137,11 +142,7 @@ impl Transport {
         });
     }
 
-    async fn greet(
-        &self,
-        socket: TcpStream,
-        place: OwnedSemaphorePermit,
-    ) -> io::Result<Connection> {
+    async fn greet(&self, socket: TcpStream, place: Place) -> io::Result<Connection> {
         socket.set_nodelay(true)?;
         let encrypted = match &self.tls {
             None => connection::Stream::Plain(socket),

@@ -27,6 +27,8 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// Connections at a time, at least 1.
     pub connections_max: usize,
+    /// Connections at a time from one address, at least 1.
+    pub connections_per_address_max: usize,
     /// Where metrics are served, if they are.
     pub metrics_listen: Option<String>,
     /// Largest message in bytes.
@@ -178,6 +180,7 @@ impl Settings {
                 expected: "more than 0s",
             });
         }
+        let connections_max = count("connections-max", set.connections_max, 1)?;
         Ok(Config {
             index,
             follow: set.follow.map(|span| span.0),
@@ -186,7 +189,11 @@ impl Settings {
             allow_insecure: set.allow_insecure.unwrap_or_default(),
             tls,
             keys: set.keys,
-            connections_max: count("connections-max", set.connections_max, 1)?,
+            connections_max,
+            connections_per_address_max: match set.connections_per_address_max {
+                None => connections_max.div_ceil(2),
+                set => count("connections-per-address-max", set, 1)?,
+            },
             metrics_listen: set.metrics_listen,
             message_bytes_max,
             upload_bytes_max: size(set.upload_max),

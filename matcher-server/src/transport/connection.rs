@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::places::Place;
 
 /// Until so many bytes have come nobody has asked for anything: the preface of HTTP/2 has 24.
 const HELLO_BYTES: usize = 24;
@@ -35,13 +36,13 @@ pub struct Connection {
     /// How long it may be silent now: until the first byte shorter than afterwards.
     silence_max: Duration,
     idle_max: Duration,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
     pub(super) fn new(
         stream: Stream,
-        place: OwnedSemaphorePermit,
+        place: Place,
         hello_max: Duration,
         idle_max: Duration,
     ) -> Self {

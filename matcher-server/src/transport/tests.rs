@@ -4,8 +4,7 @@ use tokio_stream::StreamExt;
 use super::*;
 
 fn transport(places: usize, idle_max: Duration) -> Arc<Transport> {
-    let (place_count, places) = (places, Arc::new(Semaphore::new(places)));
-    Arc::new(Transport { tls: None, places, place_count, idle_max, turned_away: AtomicU64::new(0) })
+    Arc::new(Transport::plain(places, idle_max))
 }
 
 async fn listen(transport: &Arc<Transport>) -> (std::net::SocketAddr, Incoming) {
@@ -36,13 +35,13 @@ async fn more_connections_than_there_are_places_are_closed_at_once() {
 #[tokio::test]
 async fn a_silent_connection_ends_and_one_that_speaks_does_not() {
     let (hello_max, idle_max) = (Duration::from_millis(100), Duration::from_secs(2));
-    let places = Arc::new(Semaphore::new(9));
+    let places = Places::new(9, 9);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connect = async || {
         let client = TcpStream::connect(address).await.unwrap();
         let stream = connection::Stream::Plain(listener.accept().await.unwrap().0);
-        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let place = places.take(address.ip()).unwrap();
         (client, Connection::new(stream, place, hello_max, idle_max))
     };
     let (_silent, mut served) = connect().await;

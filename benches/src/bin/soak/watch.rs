@@ -128,7 +128,7 @@ mod tests {
         };
         assert!(memory(|i| (100 << 10) + i * 256).report());
         assert!(!memory(|i| (100 << 10) + i.min(100) * 256 + i % 7 * 1024).report());
-        let leak = |i| Taken { resident_kib: 1, file_count: 40 + i / 10, thread_count: 9 };
+        let leak = |i: u64| Taken { resident_kib: 1, file_count: 40 + i / 10, thread_count: 9 };
         assert!(Memory { looks: (0..400).map(leak).collect() }.report());
         assert!(!Memory::default().report());
     }
