@@ -8,12 +8,11 @@
 //! key is refused from then on, and its streams end.
 
 mod guarded;
+mod holders;
 mod rules;
 
-use std::collections::HashMap;
-use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
@@ -21,47 +20,28 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use governor::DefaultDirectRateLimiter;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 pub(crate) use self::guarded::Guarded;
+pub use self::holders::KeyChanges;
+pub(crate) use self::holders::KeyCounts;
+use self::holders::{Holder, Keys, burst};
 use self::rules::Need;
-use crate::envelope;
 use crate::http::{Problem, grpc_answer, is_grpc};
-use crate::keys::{Key, KeyFile, KeysError, Scope, Token};
-use crate::metrics::Metrics;
+use crate::keys::{KeyFile, KeysError, Scope, Token};
+use crate::metrics::{Metrics, Refusal};
 use crate::reason::Reason;
+use crate::transport::{self, Peer};
 
 /// Who may do what.
 #[derive(Debug)]
 pub struct Access {
     /// `None` lets everybody in.
     keys: Option<Keys>,
-}
-
-#[derive(Debug)]
-struct Keys {
-    file: KeyFile,
-    by_id: RwLock<Arc<HashMap<String, Arc<Holder>>>>,
-}
-
-/// A key, and what its clients have used of its limits. Lives on while requests of it run, though the file has
-/// changed.
-struct Holder {
-    key: Key,
-    limiter: Option<DefaultDirectRateLimiter>,
-    /// The same for batches, each of which counts once here, whatever becomes of it, and its clips above.
-    batch_limiter: Option<DefaultDirectRateLimiter>,
-    places: Option<Arc<Semaphore>>,
-}
-
-impl fmt::Debug for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.key.fmt(f)
-    }
 }
 
 impl Access {
@@ -77,10 +57,7 @@ impl Access {
     ///
     /// As of [`KeyFile::read`].
     pub fn with_keys(file: KeyFile) -> Result<Self, KeysError> {
-        let by_id = RwLock::new(Arc::default());
-        let keys = Keys { file, by_id };
-        keys.reload()?;
-        Ok(Self { keys: Some(keys) })
+        Ok(Self { keys: Some(Keys::read(file)?) })
     }
 
     /// Whether clients need a key.
@@ -89,21 +66,24 @@ impl Access {
         self.keys.is_some()
     }
 
-    /// Reads the file again. Limits that stay the same go on counting.
+    /// Reads the file again, and tells what has changed. Limits that stay the same go on counting.
     ///
     /// # Errors
     ///
     /// As of [`KeyFile::read`]; the keys are then those of before.
-    pub fn reload(&self) -> Result<(), KeysError> {
-        self.keys.as_ref().map_or(Ok(()), Keys::reload)
+    pub fn reload(&self) -> Result<KeyChanges, KeysError> {
+        self.keys.as_ref().map_or(Ok(KeyChanges::default()), Keys::reload)
+    }
+
+    /// How many keys are accepted at that time, and how many no longer; `None` if clients need none.
+    pub(crate) fn key_counts(&self, time: SystemTime) -> Option<KeyCounts> {
+        self.keys.as_ref().map(|keys| keys.counts(time))
     }
 
     /// How many keys are accepted now; `None` if clients need none.
     #[must_use]
     pub fn valid_count(&self) -> Option<usize> {
-        let now = SystemTime::now();
-        let count = |keys: &Keys| keys.all().values().filter(|h| h.key.is_valid_at(now)).count();
-        self.keys.as_ref().map(count)
+        self.key_counts(SystemTime::now()).map(|counts| counts.valid)
     }
 
     /// Lets a request in, or says why not.
@@ -144,53 +124,13 @@ impl Access {
                     "key {} has as many requests open as it may, {most}; try again when one of them has ended",
                     caller.id()
                 );
-                Refused { retry_after: Some(Duration::from_secs(1)), ..Refused::new(Reason::KeyLimit, text) }
+                Refused::at_limit(Refusal::KeyConcurrent, text, Some(Duration::from_secs(1)))
             })?),
         };
         let limiter = if is_batch { &caller.holder.batch_limiter } else { &caller.holder.limiter };
         caller.charge_to(limiter.as_ref(), NonZeroU32::MIN)?;
         Ok(Admitted { caller: Some(caller), place })
     }
-}
-
-impl Keys {
-    fn all(&self) -> Arc<HashMap<String, Arc<Holder>>> {
-        Arc::clone(&self.by_id.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn reload(&self) -> Result<(), KeysError> {
-        let old = self.all();
-        let holders = self.file.read()?.into_iter().map(|key| {
-            let kept = old.get(&key.id).filter(|holder| holder.key == key).cloned();
-            (key.id.clone(), kept.unwrap_or_else(|| Arc::new(Holder::new(key))))
-        });
-        let new = Arc::new(holders.collect());
-        *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
-    }
-}
-
-impl Holder {
-    fn new(key: Key) -> Self {
-        let quota = key.rate_per_s.and_then(|rate| {
-            let quota = Quota::with_period(Duration::from_secs_f64(1.0 / rate))?;
-            Some(quota.allow_burst(burst(rate)))
-        });
-        let places = key.concurrent_max.map(|most| Arc::new(Semaphore::new(most.get() as usize)));
-        let (limiter, batch_limiter) =
-            (quota.map(RateLimiter::direct), quota.map(RateLimiter::direct));
-        Self { key, limiter, batch_limiter, places }
-    }
-}
-
-/// What may come at once: a second's worth.
-fn burst(rate_per_s: f64) -> NonZeroU32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a checked rate is 0.001 to 1,000,000"
-    )]
-    NonZeroU32::new(rate_per_s.ceil() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Whose request it is: an extension of each request that has shown a key.
@@ -233,14 +173,14 @@ impl Caller {
                     // Never too early.
                     (wait.as_secs_f64() * 10.0).ceil() / 10.0
                 );
-                Err(Refused { retry_after: Some(wait), ..Refused::new(Reason::KeyLimit, text) })
+                Err(Refused::at_limit(Refusal::KeyRate, text, Some(wait)))
             }
             Err(_) => {
                 let text = format!(
                     "key {id} may make {} requests at once, and each clip of a batch counts as one; send fewer",
                     burst(rate)
                 );
-                Err(Refused::new(Reason::KeyLimit, text))
+                Err(Refused::at_limit(Refusal::KeyBatch, text, None))
             }
         }
     }
@@ -280,11 +220,26 @@ pub(crate) struct Refused {
     reason: Reason,
     text: String,
     retry_after: Option<Duration>,
+    /// What was at its limit, if anything was.
+    limit: Option<Refusal>,
 }
 
 impl Refused {
     fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), retry_after: None }
+        Self { reason, text: text.into(), retry_after: None, limit: None }
+    }
+
+    /// One of the key's limits is reached.
+    fn at_limit(limit: Refusal, text: String, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, limit: Some(limit), ..Self::new(Reason::KeyLimit, text) }
+    }
+
+    /// Counts what was at its limit, and makes an answer of it.
+    pub(crate) fn counted(self, metrics: &Metrics) -> Status {
+        if let Some(limit) = self.limit {
+            metrics.refused(limit);
+        }
+        self.into()
     }
 }
 
@@ -343,9 +298,11 @@ pub(crate) async fn guard(
         Err(refused) => {
             metrics.failed(refused.reason);
             let (path, reason) = (request.uri().path(), refused.reason.name());
-            let client = envelope::client(&request).map(tracing::field::display);
-            tracing::info!(path, client, reason, "refused: {}", refused.text);
-            let status = Status::from(refused);
+            let peer = transport::peer(&request);
+            let client = peer.and_then(Peer::address).map(tracing::field::display);
+            let certificate = peer.and_then(Peer::certificate);
+            tracing::info!(path, client, certificate, reason, "refused: {}", refused.text);
+            let status = refused.counted(&metrics);
             if is_grpc(&request) {
                 return grpc_answer(&status);
             }

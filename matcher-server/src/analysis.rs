@@ -74,8 +74,9 @@ pub(crate) fn fingerprint_audio(
     );
     let decoded = Instant::now();
     let fingerprint = fingerprinter.finish();
-    metrics.spent(Stage::Decode, (decoded - begun).saturating_sub(fingerprinting));
-    metrics.spent(Stage::Fingerprint, fingerprinting + decoded.elapsed());
+    let decoding = (decoded - begun).saturating_sub(fingerprinting);
+    let fingerprinting = fingerprinting + decoded.elapsed();
+    metrics.spent(begun, &[(Stage::Decode, decoding), (Stage::Fingerprint, fingerprinting)]);
     Ok(fingerprint)
 }
 

@@ -25,6 +25,7 @@ use crate::match_service::Matcher;
 use crate::metrics::{Metrics, Watched};
 use crate::security::Security;
 use crate::stream::Streams;
+use crate::traces::Traces;
 use crate::work::Work;
 use crate::{Served, ServerError};
 
@@ -42,21 +43,24 @@ pub(crate) struct Answering {
     pub(crate) work: Work,
     pub(crate) streams: Streams,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     index: Arc<dyn Index>,
     health: HealthReporter,
     ready: Arc<AtomicBool>,
 }
 
 impl Answering {
-    /// Everything that is ready to answer.
+    /// Everything that is ready to answer, which it says in `ready`.
     pub(crate) async fn new(
         config: &Arc<Config>,
         security: &Security,
         served: &Served,
+        ready: Arc<AtomicBool>,
     ) -> Result<Self, ServerError> {
         let index = served.index();
         let params = Params::default();
         let metrics = Metrics::new();
+        let traces = Traces::start(config).map_err(ServerError::Traces)?;
         let work = Work::new(config, &metrics);
         let bytes_max = config.message_bytes_max;
         let streams = Streams::new(Arc::clone(&index), params, Arc::clone(config), work.clone());
@@ -69,14 +73,13 @@ impl Answering {
             work: work.clone(),
         };
         let catalog = Catalog::new(Arc::clone(&index), params, Arc::clone(config), work.clone());
-        let ready = Arc::new(AtomicBool::new(true));
         let api =
             Api { matcher: matcher.clone(), catalog: catalog.clone(), ready: Arc::clone(&ready) };
         let matcher = MatchServiceServer::new(matcher).max_decoding_message_size(bytes_max);
         let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(bytes_max);
         let backups = BackupServiceServer::new(Backups::new(served, config, work.clone()));
         let backups = backups.max_decoding_message_size(bytes_max);
-        let limits = Limits::new(config, &metrics, &work);
+        let limits = Limits::new(config, &metrics, &traces, &work);
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::Serving).await;
         let grpc = Routes::default()
@@ -89,7 +92,8 @@ impl Answering {
             .add_service(reflection().build_v1alpha().map_err(ServerError::Descriptors)?);
         let guard = Guard { access: Arc::clone(&security.access), metrics: metrics.clone() };
         let routes = http::router(api, limits, config, guard, grpc);
-        Ok(Self { routes, work, streams, metrics, index, health, ready })
+        ready.store(true, Ordering::Relaxed);
+        Ok(Self { routes, work, streams, metrics, traces, index, health, ready })
     }
 
     /// What is read when metrics are asked for.
@@ -99,6 +103,7 @@ impl Answering {
             streams: self.streams.clone(),
             transport: Arc::clone(&security.transport),
             work: self.work.clone(),
+            traces: self.traces.clone(),
         }
     }
 

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refusal};
 use crate::reason::Reason;
 use crate::status;
 use crate::upload::{Limits, Upload};
@@ -68,6 +68,7 @@ impl Catalog {
             return Err(status::read_only());
         }
         let open = Arc::clone(&self.open_uploads).try_acquire_owned().map_err(|_| {
+            self.work.metrics.refused(Refusal::UploadsOpen);
             Reason::ServerBusy.status("server is busy with other uploads; try again in a moment")
         })?;
         let limits = Limits {

@@ -1,8 +1,10 @@
-//! The server's settings: flags, then environment, then a TOML file, then defaults.
+//! The server's settings: flags, then environment, then a TOML file, then OpenTelemetry's own variables, then
+//! defaults.
 //!
 //! [`Settings`] lists every setting once, for the command line, the environment and the file;
 //! [`Config`] is what they add up to.
 
+mod otlp;
 mod resolved;
 mod units;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub use self::otlp::Otlp;
 pub use self::resolved::{Config, ConfigError, TlsFiles};
 pub use self::units::{ByteSize, Span};
 
@@ -67,6 +70,14 @@ pub struct Settings {
     /// Address and port of metrics for Prometheus, at /metrics; for everybody who can reach it.
     #[arg(long, env = "EARMARK_SERVER_METRICS_LISTEN", value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
+    /// Collector of OpenTelemetry to which traces are sent (OTLP over gRPC, usually port 4317), or "none"
+    /// [default: none, or what OTEL_EXPORTER_OTLP_ENDPOINT says].
+    #[arg(long, env = "EARMARK_SERVER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Share of traces that is kept, 0 to 1. A request that comes with a trace (traceparent) follows what its
+    /// client has decided [default: 1].
+    #[arg(long, env = "EARMARK_SERVER_OTLP_SAMPLE", value_name = "SHARE")]
+    otlp_sample: Option<f64>,
     /// Largest message, and so largest clip, e.g. 32MiB [default: 32MiB].
     #[arg(long, env = "EARMARK_SERVER_MESSAGE_MAX", value_name = "SIZE")]
     message_max: Option<ByteSize>,
@@ -172,6 +183,8 @@ impl Settings {
                 .connections_per_address_max
                 .or(weaker.connections_per_address_max),
             metrics_listen: self.metrics_listen.or(weaker.metrics_listen),
+            otlp_endpoint: self.otlp_endpoint.or(weaker.otlp_endpoint),
+            otlp_sample: self.otlp_sample.or(weaker.otlp_sample),
             message_max: self.message_max.or(weaker.message_max),
             upload_max: self.upload_max.or(weaker.upload_max),
             query_duration_max: self.query_duration_max.or(weaker.query_duration_max),
@@ -212,6 +225,8 @@ impl Settings {
             connections_max: Some(10_000),
             connections_per_address_max: None,
             metrics_listen: None,
+            otlp_endpoint: None,
+            otlp_sample: Some(1.0),
             message_max: Some(ByteSize(32 << 20)),
             upload_max: Some(ByteSize(2 << 30)),
             query_duration_max: seconds(3_600),

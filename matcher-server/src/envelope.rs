@@ -9,9 +9,9 @@
 //! that has ended ([`broken_off`]).
 
 mod broken_off;
+mod line;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,23 +21,20 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 
 use self::broken_off::BrokenOff;
-use crate::access::Caller;
+pub(crate) use self::line::{AccessLine, Answered, Asked};
 use crate::config::Config;
-use crate::http::REQUEST_ID;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, Refusal};
 use crate::reason::Reason;
+use crate::traces::Traces;
 use crate::work::{Pool, Work};
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
 /// first to ring answers; timers tick in milliseconds.
 const DEADLINE_LEAD: Duration = Duration::from_millis(3);
 
-/// Most of a request's name that is logged, in characters.
-const REQUEST_ID_MAX: usize = 128;
 /// Calls that bring a clip.
 const CLIP_CALLS: [&str; 2] = ["Match", "POST /v1/match"];
 
@@ -50,6 +47,7 @@ pub(crate) struct Limits {
     request_time_max: Duration,
     message_bytes_max: usize,
     metrics: Metrics,
+    traces: Traces,
     /// One permit for each request that is being received, worked on or answered.
     open: Arc<Semaphore>,
     queries: Pool,
@@ -60,9 +58,10 @@ pub(crate) struct Limits {
 pub(crate) struct Deadline(pub(crate) Instant);
 
 impl Limits {
-    pub(crate) fn new(config: &Config, metrics: &Metrics, work: &Work) -> Self {
+    pub(crate) fn new(config: &Config, metrics: &Metrics, traces: &Traces, work: &Work) -> Self {
         Self {
             metrics: metrics.clone(),
+            traces: traces.clone(),
             request_time_max: config.request_time_max,
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
@@ -74,15 +73,12 @@ impl Limits {
 impl Limits {
     /// A place for a request, if there is one. A clip that would not be searched is not received either.
     pub(crate) fn admit(&self, call: &str) -> Option<OwnedSemaphorePermit> {
-        if CLIP_CALLS.contains(&call) && self.queries.is_full() {
-            return None;
-        }
-        Arc::clone(&self.open).try_acquire_owned().ok()
-    }
-
-    /// Where requests are counted.
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        let refusal = CLIP_CALLS.contains(&call).then(|| self.queries.refusal()).flatten();
+        let admitted = match refusal {
+            Some(refusal) => Err(refusal),
+            None => Arc::clone(&self.open).try_acquire_owned().map_err(|_| Refusal::RequestsOpen),
+        };
+        admitted.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
     }
 
     /// Longest time for one request.
@@ -115,7 +111,7 @@ impl<S: NamedService> NamedService for Envelope<S> {
 
 impl<S> Service<Request<Body>> for Envelope<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -128,33 +124,36 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let Limits { request_time_max, message_bytes_max: bytes_max, .. } = self.limits;
-        let asked = client_timeout(request.headers());
-        let limit = asked.map_or(request_time_max, |asked| asked.min(request_time_max));
-        // Dropped unfinished when the client hangs up.
-        let path = request.uri().path();
-        let call = metrics::call_of(path).to_owned();
+        let timeout = client_timeout(request.headers());
+        let limit = timeout.map_or(request_time_max, |timeout| timeout.min(request_time_max));
+        let path = request.uri().path().to_owned();
+        let call = metrics::call_of(&path).to_owned();
         let place = self.limits.admit(&call);
-        let mut line = AccessLine::new(path.to_owned(), call, &request, &self.limits.metrics);
+        let asked = Asked { path, call, service: Some(S::NAME) };
+        // Dropped unfinished when the client hangs up.
+        let mut line = AccessLine::new(asked, &request, &self.limits);
         let Some(open) = place else {
-            line.end(format!("{:?}", Code::ResourceExhausted), Some(Reason::ServerBusy));
+            line.end(Answered::Grpc(Code::ResourceExhausted), Some(Reason::ServerBusy));
             let text = "server is busy with other requests; try again in a moment";
             return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
         };
-        if let Some(deadline) = asked.and_then(|_| Instant::now().checked_add(limit)) {
+        if let Some(deadline) = timeout.and_then(|_| Instant::now().checked_add(limit)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
         let answer = self.inner.call(request.map(|body| Body::new(BrokenOff(body))));
         Box::pin(async move {
             let (_open, mut line) = (open, line);
+            let answer = line.trace().around(answer);
             let limited = tokio::time::timeout(limit.saturating_sub(DEADLINE_LEAD), answer).await;
             let response = match limited {
                 Ok(Ok(response)) => explain_size(response, bytes_max),
                 Ok(Err(never)) => match never {},
-                Err(_) => late(asked, limit).into_http(),
+                Err(_) => late(timeout, limit).into_http(),
             };
             let failed = Status::from_header_map(response.headers());
             let failed = failed.filter(|status| status.code() != Code::Ok);
-            line.end(format!("{:?}", code(response.headers())), failed.as_ref().map(Reason::of));
+            let answered = Answered::Grpc(code(response.headers()));
+            line.end(answered, failed.as_ref().map(Reason::of));
             Ok(response)
         })
     }
@@ -211,73 +210,6 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
         "u" => Some(Duration::from_micros(number)),
         "n" => Some(Duration::from_nanos(number)),
         _ => None,
-    }
-}
-
-/// Who is at the other end of a request's connection: the client, or a proxy in front of us.
-pub(crate) fn client<B>(request: &Request<B>) -> Option<SocketAddr> {
-    request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr)
-}
-
-/// Writes the log line of one request, and counts it, when it ends, however it ends.
-pub(crate) struct AccessLine {
-    path: String,
-    /// The same of a closed list.
-    call: String,
-    metrics: Metrics,
-    /// Id of the key that was shown.
-    key: Option<String>,
-    client: Option<SocketAddr>,
-    /// The client's own name for it.
-    request_id: Option<String>,
-    /// Why it failed.
-    reason: Option<&'static str>,
-    started: Instant,
-    code: Option<String>,
-}
-
-impl AccessLine {
-    pub(crate) fn new<B>(
-        path: String,
-        call: String,
-        request: &Request<B>,
-        metrics: &Metrics,
-    ) -> Self {
-        let caller = request.extensions().get::<Caller>();
-        let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-        Self {
-            path,
-            call,
-            metrics: metrics.clone(),
-            key: caller.map(|caller| caller.id().to_owned()),
-            client: client(request),
-            request_id: request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect()),
-            reason: None,
-            started: Instant::now(),
-            code: None,
-        }
-    }
-
-    /// How it ended, if it did not because its client hung up.
-    pub(crate) fn end(&mut self, code: String, failed: Option<Reason>) {
-        self.code = Some(code);
-        if let Some(reason) = failed {
-            self.reason = Some(reason.name());
-            self.metrics.failed(reason);
-        }
-    }
-}
-
-impl Drop for AccessLine {
-    fn drop(&mut self) {
-        let elapsed = self.started.elapsed();
-        let elapsed_ms = (elapsed.as_secs_f64() * 1e5).round() / 1e2;
-        let Self { path, reason, .. } = self;
-        let (key, request_id) = (self.key.as_deref(), self.request_id.as_deref());
-        let client = self.client.map(tracing::field::display);
-        let code = self.code.as_deref().unwrap_or("hung_up");
-        self.metrics.request_ended(&self.call, code, elapsed);
-        tracing::info!(path, client, key, request_id, code, reason, elapsed_ms, "request");
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) use self::problem::Problem;
 use crate::access::{self, Guard};
 use crate::catalog_service::Catalog;
 use crate::config::Config;
-use crate::envelope::{AccessLine, Limits};
+use crate::envelope::{AccessLine, Answered, Asked, Limits};
 use crate::match_service::Matcher;
 use crate::metrics;
 use crate::reason::Reason;
@@ -153,7 +153,7 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let call = metrics::route_of(request.method().as_str(), route);
     let place = limits.admit(&call);
-    let mut line = AccessLine::new(path, call, &request, limits.metrics());
+    let mut line = AccessLine::new(Asked { path, call, service: None }, &request, &limits);
     let request_id = request.headers().get(&REQUEST_ID).cloned();
     let mut answer = match place {
         None => {
@@ -162,7 +162,8 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
         }
         Some(_open) => {
             let limit = limits.request_time_max();
-            tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+            let answer = line.trace().around(next.run(request));
+            tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
                 let text = format!(
                     "the request took longer than the server allows ({} s); send less audio",
                     limit.as_secs()
@@ -171,7 +172,7 @@ async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Re
             })
         }
     };
-    line.end(answer.status().as_u16().to_string(), answer.extensions().get().copied());
+    line.end(Answered::Http(answer.status()), answer.extensions().get().copied());
     if let Some(request_id) = request_id {
         answer.headers_mut().entry(&REQUEST_ID).or_insert(request_id);
     }

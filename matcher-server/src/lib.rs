@@ -28,6 +28,7 @@ mod status;
 mod stream;
 mod task;
 pub mod telemetry;
+mod traces;
 pub mod transport;
 mod upload;
 mod work;
@@ -44,9 +45,12 @@ use tonic::transport::Server;
 
 use crate::answering::Answering;
 use crate::config::Config;
+pub use crate::metrics::MetricsPage;
 use crate::security::Security;
-use crate::task::Task;
+pub use crate::traces::TracesError;
 
+/// How long the last traces may take to be sent.
+const LAST_TRACES_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long cancelled work may take to notice it.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// Peers that have vanished without a word are found out by pings.
@@ -72,6 +76,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent; look at --otlp-endpoint")]
+    Traces(#[source] TracesError),
     /// The reflection service could not read the descriptors of the interface.
     #[error("the descriptors of the interface are damaged")]
     Descriptors(#[source] tonic_reflection::server::Error),
@@ -114,7 +121,8 @@ pub enum Ending {
 /// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
 ///
 /// It must have been opened with [`fingerprint_core::params::Params::default`], as queries are analysed with
-/// them. Of a follower changes are looked for all the while, as often as [`Config::follow`] says.
+/// them. Of a follower changes are looked for all the while, as often as [`Config::follow`] says. The page of metrics
+/// tells from now on what the server does.
 ///
 /// # Errors
 ///
@@ -123,25 +131,16 @@ pub async fn run(
     listener: TcpListener,
     config: Config,
     security: Security,
+    page: Option<MetricsPage>,
     served: Served,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ending, ServerError> {
     let config = Arc::new(config);
-    let mut answering = Answering::new(&config, &security, &served).await?;
-    let _metrics_page = match &config.metrics_listen {
-        None => None,
-        Some(address) => {
-            let failed = |source| ServerError::MetricsSocket { address: address.clone(), source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            let address = listener.local_addr().map_err(failed)?;
-            if !address.ip().is_loopback() {
-                tracing::warn!("whoever reaches {address} sees the metrics");
-            }
-            tracing::info!("metrics at http://{address}/metrics");
-            let registry = answering.metrics.registry(answering.watched(&security));
-            Some(Task::spawn(metrics::serve(listener, registry)))
-        }
-    };
+    let ready = page.as_ref().map(MetricsPage::ready).unwrap_or_default();
+    let mut answering = Answering::new(&config, &security, &served, ready).await?;
+    if let Some(page) = &page {
+        page.tell(&answering.metrics, answering.watched(&security)).await;
+    }
     let streams_max =
         u32::try_from(config.requests_open_max.div_ceil(STREAMS_SHARE)).unwrap_or(u32::MAX);
 
@@ -165,6 +164,7 @@ pub async fn run(
     let _keeping_up = follow::keep_up(&served, config.follow);
     tokio::select! {
         ended = &mut server => {
+            answering.traces.stop(LAST_TRACES_TIME_MAX).await;
             ended.map_err(ServerError::Transport)?;
             return Ok(Ending::Finished);
         }
@@ -176,6 +176,7 @@ pub async fn run(
     let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
     // Work whose clients have gone may still run, and must not outlive the index.
     let idle = answering.work.stop(STOP_TIME_MAX).await;
+    answering.traces.stop(LAST_TRACES_TIME_MAX).await;
     let in_time = finished.is_ok();
     if let Ok(ended) = finished {
         ended.map_err(ServerError::Transport)?;
@@ -198,6 +199,7 @@ pub async fn routes(
     security: &Security,
     served: &Served,
 ) -> Result<Routes, ServerError> {
-    let answering = Answering::new(&Arc::new(config), security, served).await?;
+    let ready = Arc::default();
+    let answering = Answering::new(&Arc::new(config), security, served, ready).await?;
     Ok(answering.routes)
 }

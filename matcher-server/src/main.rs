@@ -1,5 +1,6 @@
 //! `earmark-server`: reads the settings, opens the index, binds, and calls the library.
 
+use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
 use matcher_server::config::{Config, Settings};
 use matcher_server::security::Security;
-use matcher_server::{Served, opening, run, telemetry};
+use matcher_server::{MetricsPage, Served, opening, run, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tikv_jemallocator::Jemalloc;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
 fn start() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let file = cli.config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
-    let settings = cli.settings.or(file);
+    let settings = cli.settings.or(file).or(Settings::of_opentelemetry(|name| env::var(name).ok()));
     if cli.print_config {
         let text = settings.or(Settings::defaults()).to_toml()?;
         std::io::stdout().write_all(text.as_bytes())?;
@@ -141,6 +142,8 @@ async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Opti
         format!("could not listen on {}; choose another address with --listen", config.listen)
     })?;
     security.check_address(listener.local_addr()?, &config)?;
+    // Before the index is open, which may take minutes: a server that is at it is not a dead one.
+    let page = MetricsPage::open(&config, &security).await?;
     let (settings, scratch) = (config.clone(), scratch.map(|folder| folder.path().to_owned()));
     let opening = tokio::task::spawn_blocking(move || open(&settings, scratch.as_deref()));
     let opened = tokio::select! {
@@ -161,7 +164,7 @@ async fn serve(config: Config, scratch: Option<&TempDir>) -> anyhow::Result<Opti
             std::process::exit(EXIT_AT_ONCE);
         });
     };
-    run(listener, config, security, served.clone(), shutdown).await?;
+    run(listener, config, security, page, served.clone(), shutdown).await?;
     Ok(Some(served))
 }
 

@@ -23,6 +23,7 @@ use crate::metrics::Stage;
 use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
+use crate::traces::Trace;
 use crate::work::{Manner, Work};
 
 /// Most clips of a batch.
@@ -108,11 +109,18 @@ impl Matcher {
                 }
             };
             let is_cancelled = || cancel.is_cancelled();
+            let searching = Instant::now();
             let report = match_fingerprint(&*index, &query, &options, &params, &is_cancelled)
                 .map_err(status::from_match)?;
-            metrics.spent(Stage::Lookup, report.spent.lookup);
-            metrics.spent(Stage::Vote, report.spent.vote);
-            metrics.spent(Stage::Verify, report.spent.verify);
+            let spent = &report.spent;
+            metrics.spent(
+                searching,
+                &[
+                    (Stage::Lookup, spent.lookup),
+                    (Stage::Vote, spent.vote),
+                    (Stage::Verify, spent.verify),
+                ],
+            );
             let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
             tracing::debug!(request_id, elapsed_ms, "clip searched");
             Ok(convert::match_response(report, query.duration_s(), elapsed_ms, request_id))
@@ -145,7 +153,7 @@ impl v1::match_service_server::MatchService for Matcher {
         }
         let count = u32::try_from(requests.len()).ok().and_then(NonZeroU32::new);
         if let (Some(caller), Some(count)) = (caller, count) {
-            caller.charge(count)?;
+            caller.charge(count).map_err(|refused| refused.counted(&self.work.metrics))?;
         }
         let mut results = vec![v1::BatchMatchResult::default(); requests.len()];
         let mut waiting = requests.into_iter().enumerate();
@@ -157,10 +165,15 @@ impl v1::match_service_server::MatchService for Matcher {
             {
                 let matcher = self.clone();
                 let turn = Arc::clone(&self.batch_turns);
+                let trace = Trace::part("clip");
+                trace.note("earmark.clip", i64::try_from(place).ok());
                 running.spawn(async move {
-                    // Nobody closes it.
-                    let _turn = turn.acquire_owned().await;
-                    (place, matcher.answer_in_batch(request, deadline).await)
+                    let answer = async {
+                        // Nobody closes it.
+                        let _turn = turn.acquire_owned().await;
+                        matcher.answer_in_batch(request, deadline).await
+                    };
+                    (place, trace.around(answer).await)
                 });
             }
             match running.join_next().await {

@@ -1,17 +1,18 @@
 //! What the server does, in numbers: counted where it happens, told to Prometheus.
 //!
 //! ```text
-//! requests, stages, errors ─ counted here ┐
-//! index, cache, queues, process ──────────┴ read when asked (watched.rs) ─▶ text (OpenMetrics 1.0) at /metrics
+//! requests, stages, errors, refusals ─ counted here ┐
+//! index, cache, queues, keys, process ──────────────┴ read when asked (watched.rs) ─▶ text (OpenMetrics 1.0) at /metrics
 //! ```
 //!
 //! Labels come from closed lists, so that no client can make the server keep ever more series. Names and labels
 //! are a contract: dashboards and alerts of others rely on them. They are listed in `deploy/README.md`.
 
+mod refusal;
 mod serve;
 mod watched;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,10 +20,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-pub(crate) use self::serve::serve;
-use self::watched::Process;
+pub(crate) use self::refusal::Refusal;
+pub use self::serve::MetricsPage;
 pub(crate) use self::watched::Watched;
 use crate::reason::Reason;
+use crate::traces;
 
 /// From a quarter of a millisecond to two minutes, each twice the one before.
 const BUCKETS: (f64, f64, u16) = (0.000_25, 2.0, 20);
@@ -62,7 +64,8 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn name(self) -> &'static str {
+    /// Its name in metrics and traces.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
             Self::Decode => "decode",
@@ -92,6 +95,11 @@ struct Why {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AtStage {
     stage: &'static str,
 }
@@ -104,6 +112,7 @@ pub(crate) struct Metrics {
     requests: Family<CallCode, Counter>,
     request_times: Times<Call>,
     errors: Family<Why, Counter>,
+    refusals: Family<Cause, Counter>,
     stages: Times<AtStage>,
 }
 
@@ -114,10 +123,15 @@ impl Metrics {
         for reason in Reason::ALL {
             drop(errors.get_or_create(&Why { reason: reason.name() }));
         }
+        let refusals = Family::<Cause, Counter>::default();
+        for refusal in Refusal::ALL {
+            drop(refusals.get_or_create(&Cause { cause: refusal.name() }));
+        }
         Self {
             requests: Family::default(),
             request_times: Family::new_with_constructor(times),
             errors,
+            refusals,
             stages: Family::new_with_constructor(times),
         }
     }
@@ -136,26 +150,34 @@ impl Metrics {
         self.errors.get_or_create(&Why { reason: reason.name() }).inc();
     }
 
-    /// A stage took so long for one request.
-    pub(crate) fn spent(&self, stage: Stage, time: Duration) {
-        self.stages.get_or_create(&AtStage { stage: stage.name() }).observe(time.as_secs_f64());
+    /// Something was at its limit; that the request failed is counted by itself.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.refusals.get_or_create(&Cause { cause: refusal.name() }).inc();
     }
 
-    /// Everything that is told, with what is read when it is.
-    pub(crate) fn registry(&self, watched: Watched) -> Registry {
-        let mut all = Registry::default();
-        all.register_collector(Box::new(Process { started: SystemTime::now() }));
-        let registry = all.sub_registry_with_prefix("earmark");
+    /// Stages, which alternated from `began` on, took so long for one request.
+    pub(crate) fn spent(&self, began: Instant, stages: &[(Stage, Duration)]) {
+        for (stage, time) in stages {
+            let stage = AtStage { stage: stage.name() };
+            self.stages.get_or_create(&stage).observe(time.as_secs_f64());
+        }
+        traces::stages(began, stages);
+    }
+
+    /// Has everything told that is counted, and what is read when it is.
+    fn register(&self, registry: &mut Registry, watched: Watched) {
         let help = "Requests by call and code: a gRPC code, an HTTP status, or hung_up";
         registry.register("requests", help, self.requests.clone());
         let help = "Time from a request's head to the head of its answer, in seconds";
         registry.register("request_seconds", help, self.request_times.clone());
         let help = "Requests, clips of batches and streams that ended with an error, by reason; SERVER_BUSY are those that were shed";
         registry.register("errors", help, self.errors.clone());
+        let help =
+            "Requests, clips of batches and streams that were refused, by what was at its limit";
+        registry.register("refused", help, self.refusals.clone());
         let help = "Time that a stage took of one request, in seconds";
         registry.register("stage_seconds", help, self.stages.clone());
         registry.register_collector(Box::new(watched));
-        all
     }
 }
 

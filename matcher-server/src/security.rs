@@ -10,15 +10,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::access::Access;
-use crate::config::Config;
+use crate::access::{Access, KeyChanges};
+use crate::config::{Config, TlsFiles};
 use crate::keys::{KeyFile, KeysError};
 use crate::task::Task;
 use crate::transport::Transport;
-use crate::transport::tls::TlsError;
+use crate::transport::tls::{Tls, TlsError};
 
 /// How often files are looked at for changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// From when on a certificate's end is warned of, when it is read.
+const END_WARNING: Duration = Duration::from_secs(14 * 24 * 3_600);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +51,11 @@ pub struct Security {
     pub access: Arc<Access>,
     /// What connections go through.
     pub transport: Arc<Transport>,
-    /// Files that are read again when they change.
-    files: Vec<PathBuf>,
-    /// How they were before they were read.
+    /// Files of certificates, which are read again when one of them changes.
+    tls_files: Vec<PathBuf>,
+    /// The same of keys.
+    key_files: Vec<PathBuf>,
+    /// How all of these were before they were read.
     seen: Seen,
 }
 
@@ -65,17 +69,17 @@ impl Security {
     ///
     /// [`SecurityError::Tls`], [`SecurityError::Keys`].
     pub fn load(config: &Config) -> Result<Self, SecurityError> {
-        let mut files: Vec<_> = config.keys.iter().cloned().collect();
-        if let Some(tls) = &config.tls {
-            files.extend([tls.cert.clone(), tls.key.clone()]);
-            files.extend(tls.client_ca.clone());
-        }
+        let key_files: Vec<_> = config.keys.iter().cloned().collect();
+        let tls_files: Vec<_> = config.tls.iter().flat_map(TlsFiles::all).cloned().collect();
         // First, so that what changes from here on, though the index may be opened for long, is read again.
-        let seen = look(&files);
+        let seen = look(tls_files.iter().chain(&key_files));
         let keys = config.keys.as_ref().map(KeyFile::new);
-        let access = keys.map_or(Ok(Access::unlimited()), Access::with_keys)?;
-        let transport = Transport::load(config)?;
-        Ok(Self { access: Arc::new(access), transport: Arc::new(transport), files, seen })
+        let access = Arc::new(keys.map_or(Ok(Access::unlimited()), Access::with_keys)?);
+        let transport = Arc::new(Transport::load(config)?);
+        if let Some(tls) = transport.tls() {
+            log_end(tls, "certificates were read");
+        }
+        Ok(Self { access, transport, tls_files, key_files, seen })
     }
 
     /// Refuses an address of which other machines could misuse the server, and says in the log how open it is.
@@ -130,27 +134,38 @@ impl Security {
             let pause = if is_first { Duration::ZERO } else { LOOK_INTERVAL };
             is_first = false;
             let asked = tokio::time::timeout(pause, asked).await.is_ok();
-            let now = look(&self.files);
-            if asked || now != seen {
-                seen = now;
-                self.reload();
+            let now = look(self.tls_files.iter().chain(&self.key_files));
+            let has_changed = |files: &[PathBuf]| {
+                asked || files.iter().any(|file| now.get(file) != seen.get(file))
+            };
+            if has_changed(&self.tls_files) {
+                self.reload_certificates();
             }
+            if has_changed(&self.key_files) {
+                self.reload_keys();
+            }
+            seen = now;
         }
     }
 
-    fn reload(&self) {
-        // What is wrong stays as it was, and is read again when it changes once more.
-        match self.transport.tls().map(|tls| tls.reload()) {
-            None => {}
-            Some(Ok(())) => tracing::info!("certificates were read again"),
-            Some(Err(error)) => tracing::error!(
+    // What is wrong stays as it was, and is read again when it changes once more.
+    fn reload_certificates(&self) {
+        let Some(tls) = self.transport.tls() else { return };
+        match tls.reload() {
+            Ok(()) => log_end(tls, "certificates were read again"),
+            Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "certificates could not be read again; those of before stay"
             ),
         }
+    }
+
+    fn reload_keys(&self) {
         match (self.access.reload(), self.access.valid_count()) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(valid_count)) => tracing::info!(valid_count, "keys were read again"),
+            (Ok(_), None) => {}
+            (Ok(KeyChanges { added, changed, removed }), Some(valid_count)) => {
+                tracing::info!(valid_count, added, changed, removed, "keys were read again");
+            }
             (Err(error), _) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "keys could not be read again; those of before stay"
@@ -159,10 +174,26 @@ impl Security {
     }
 }
 
-fn look(files: &[PathBuf]) -> Seen {
+/// Tells until when certificates hold that were read.
+fn log_end(tls: &Tls, what: &str) {
+    let Some(end) = tls.ends() else {
+        tracing::warn!("{what}; when they end could not be told");
+        return;
+    };
+    let ends = humantime::format_rfc3339_seconds(end);
+    if end <= SystemTime::now() {
+        tracing::error!(%ends, "{what}; one has ended, and clients refuse it: put another in its place (tls-cert)");
+    } else if end <= SystemTime::now() + END_WARNING {
+        tracing::warn!(%ends, "{what}; one ends soon");
+    } else {
+        tracing::info!(%ends, "{what}");
+    }
+}
+
+fn look<'f>(files: impl Iterator<Item = &'f PathBuf>) -> Seen {
     let state = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     };
-    files.iter().map(|path| (path.clone(), state(path))).collect()
+    files.map(|path| (path.clone(), state(path))).collect()
 }

@@ -34,7 +34,7 @@ use self::parking::{Claim, Parked, Parking};
 use self::session::{Format, Place, Search, Session};
 use crate::access::{Caller, Guarded};
 use crate::config::Config;
-use crate::metrics::Stage;
+use crate::metrics::{Refusal, Stage};
 use crate::reason::Reason;
 use crate::work::Work;
 
@@ -210,6 +210,7 @@ impl Streams {
         let admitted =
             admit().or_else(|error| if self.parking.evict() { admit() } else { Err(error) });
         admitted.map_err(|_| {
+            self.work.metrics.refused(Refusal::StreamsOpen);
             Reason::ServerBusy
                 .status("server follows as many streams as it may (streams-max); try again later")
         })
@@ -388,7 +389,7 @@ impl Follower {
             let search = Search { place: &place, has_time, waited: since.elapsed(), cancel };
             let Parked { mut session, permit } = parked;
             let mut told = session.take(audio, &search);
-            metrics.spent(Stage::Stream, begun.elapsed());
+            metrics.spent(begun, &[(Stage::Stream, begun.elapsed())]);
             if !is_last {
                 return Ok((Some(Parked { session, permit }), told));
             }

@@ -8,6 +8,7 @@
 //! and when all places are taken, or all of its address, a further one is closed at once: clients that only connect
 //! cost a bounded amount of memory, and nobody waits behind them.
 
+mod certificate;
 mod connection;
 mod places;
 pub mod tls;
@@ -21,8 +22,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::Request;
 
-pub use self::connection::Connection;
+pub use self::connection::{Connection, Peer};
 use self::places::{Place, Places};
 use self::tls::{Tls, TlsError};
 use crate::config::Config;
@@ -51,6 +53,11 @@ pub struct Transport {
 
 /// Accepted connections, as tonic takes them. Accepting ends when it is dropped.
 pub type Incoming = ReceiverStream<io::Result<Connection>>;
+
+/// Who is at the other end of a request's connection.
+pub(crate) fn peer<B>(request: &Request<B>) -> Option<&Peer> {
+    request.extensions().get()
+}
 
 impl Transport {
     /// Reads the certificates, if there are any.

@@ -21,14 +21,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fingerprint_core::background;
+use opentelemetry::Context;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
 use self::pressure::Pressure;
 use crate::config::Config;
-use crate::metrics::{Metrics, Stage};
+use crate::metrics::{Metrics, Refusal, Stage};
 use crate::reason::Reason;
 use crate::status;
+use crate::traces;
 
 /// Jobs of streams that run at a time, for each worker: they last a millisecond, and handing the next one
 /// over takes a tenth of that, in which the processor shall not be idle.
@@ -221,13 +223,16 @@ impl Pool {
         Self { pressure: Some(Arc::new(Pressure::new())), ..self }
     }
 
-    /// True if a job that came now would be refused; so that nobody need send one.
-    pub(crate) fn is_full(&self) -> bool {
-        self.admission.available_permits() == 0 || self.patience(None, Manner::Prompt).is_none()
+    /// Why a job that came now would be refused, if it would; so that nobody need send one.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        if self.admission.available_permits() == 0 {
+            return Some(Refusal::QueueFull);
+        }
+        self.patience(None, Manner::Prompt).err()
     }
 
-    /// How long a job may wait that comes now; `None` if it is refused.
-    fn patience(&self, deadline: Option<Instant>, manner: Manner) -> Option<Duration> {
+    /// How long a job may wait that comes now, or why it is refused.
+    fn patience(&self, deadline: Option<Instant>, manner: Manner) -> Result<Duration, Refusal> {
         let now = Instant::now();
         match (&self.pressure, manner) {
             (Some(pressure), Manner::Prompt) => {
@@ -236,7 +241,10 @@ impl Pool {
                 let is_free = waiting == 0 && running < workers;
                 pressure.patience(waiting, is_free, workers, now, deadline)
             }
-            _ => deadline.map_or(Some(PATIENCE_MAX), |at| at.checked_duration_since(now)),
+            _ => {
+                let left = deadline.map(|at| at.checked_duration_since(now));
+                left.unwrap_or(Some(PATIENCE_MAX)).ok_or(Refusal::Deadline)
+            }
         }
     }
 
@@ -285,13 +293,15 @@ impl Pool {
     {
         let pool = self.clone();
         async move {
+            let context = traces::current();
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 let text = "the deadline has passed; send less audio or allow more time";
                 return Err(Reason::DeadlinePassed.status(text));
             }
-            let Some(patience) = pool.patience(deadline, manner) else { return Err(pool.refuse()) };
+            let patience =
+                pool.patience(deadline, manner).map_err(|refusal| pool.refuse(refusal))?;
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
-                return Err(pool.refuse());
+                return Err(pool.refuse(Refusal::QueueFull));
             };
             let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
@@ -307,14 +317,15 @@ impl Pool {
                     let free = Arc::clone(&pool.running).acquire_owned();
                     match tokio::time::timeout(patience, free).await {
                         Ok(running) => running.expect("the semaphore of a pool is never closed"),
-                        Err(_) => return Err(pool.refuse()),
+                        Err(_) => return Err(pool.refuse(Refusal::QueueSlow)),
                     }
                 }
             };
             let task = pool.urgency.spawn(move || {
                 let _permits = (admitted, running);
+                let _part_of = context.map(Context::attach);
                 if pool.pressure.is_some() {
-                    pool.metrics.spent(Stage::Queue, queued.elapsed());
+                    pool.metrics.spent(queued, &[(Stage::Queue, queued.elapsed())]);
                 }
                 cancel.check()?;
                 let begun = Instant::now();
@@ -337,8 +348,9 @@ impl Pool {
         }
     }
 
-    fn refuse(&self) -> Status {
-        tracing::debug!(pool = self.name, "refused: the queue is full");
+    fn refuse(&self, refusal: Refusal) -> Status {
+        tracing::debug!(pool = self.name, cause = refusal.name(), "refused");
+        self.metrics.refused(refusal);
         Reason::ServerBusy.status("server is busy; try again in a moment")
     }
 

@@ -39,7 +39,12 @@ fn a_key_opens_what_it_is_for_until_it_is_revoked() {
 
     file.revoke(&key.id).unwrap();
     assert!(admitted.check_valid().is_ok(), "not before the file is read again");
-    access.reload().unwrap();
+    let changes = access.reload().unwrap();
+    assert_eq!(changes, KeyChanges { changed: 1, ..KeyChanges::default() });
+    let counts = access.key_counts(SystemTime::now()).unwrap();
+    let expected = KeyCounts { valid: 1, expired: 1, revoked: 1, next_end: None };
+    assert_eq!(counts, expected);
+    assert_eq!(access.reload().unwrap(), KeyChanges::default(), "nothing has changed since");
     assert!(admitted.check_valid().unwrap_err().text.contains("revoked"));
     assert_eq!(refused(&token, MATCH), Reason::KeyInvalid);
     assert_eq!(access.valid_count(), Some(1));

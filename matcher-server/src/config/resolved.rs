@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ByteSize, LogFormat, Settings, Span};
+use super::{ByteSize, LogFormat, Otlp, Settings, Span};
 
 /// Most workers of a pool, most jobs in its queue, and so on.
 const COUNT_MAX: usize = 100_000;
@@ -31,6 +31,8 @@ pub struct Config {
     pub connections_per_address_max: usize,
     /// Where metrics are served, if they are.
     pub metrics_listen: Option<String>,
+    /// Where traces are sent, if they are.
+    pub otlp: Option<Otlp>,
     /// Largest message in bytes.
     pub message_bytes_max: usize,
     /// Largest upload in bytes.
@@ -82,6 +84,13 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+impl TlsFiles {
+    /// Every file that there is.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca)
+    }
+}
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -116,6 +125,11 @@ pub enum ConfigError {
         "tls_cert and tls_key must both be set, or neither; tls_client_ca (client certificates) needs both"
     )]
     TlsHalf,
+    /// Traces cannot be sent there.
+    #[error(
+        "otlp-endpoint is no address of a collector; write http://HOST:4317 (gRPC; no path, no user), or \"none\""
+    )]
+    OtlpEndpoint,
     /// A number is out of its range.
     #[error("{name} is {actual}, it must be {expected}")]
     OutOfRange {
@@ -195,6 +209,7 @@ impl Settings {
                 set => count("connections-per-address-max", set, 1)?,
             },
             metrics_listen: set.metrics_listen,
+            otlp: Otlp::of(set.otlp_endpoint, set.otlp_sample.unwrap_or_default())?,
             message_bytes_max,
             upload_bytes_max: size(set.upload_max),
             query_duration_max: span(set.query_duration_max),

@@ -1,9 +1,11 @@
-//! What is read when metrics are asked for: the index and its cache, queues, streams, connections, the process.
+//! What is read when metrics are asked for: the index and its cache, queues, streams, connections, certificates and
+//! keys, the process.
 
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use fingerprint_core::index::Index;
 use prometheus_client::collector::Collector;
@@ -13,23 +15,42 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use rustix::process::{Resource, getrlimit};
 
+use crate::security::Security;
 use crate::stream::Streams;
+use crate::traces::Traces;
 use crate::transport::Transport;
+use crate::transport::tls::Tls;
 use crate::work::Work;
 
-/// What is looked at.
+/// What there is once the index is open.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) index: Arc<dyn Index>,
     pub(crate) streams: Streams,
     pub(crate) transport: Arc<Transport>,
     pub(crate) work: Work,
+    pub(crate) traces: Traces,
+}
+
+/// What there is from the start.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) security: Security,
+    /// Requests are answered.
+    pub(super) ready: Arc<AtomicBool>,
 }
 
 /// The process, in the names that all exporters use.
 #[derive(Debug)]
 pub(super) struct Process {
-    pub(super) started: SystemTime,
+    started: SystemTime,
+}
+
+impl Process {
+    /// One that has just begun.
+    pub(super) fn begun_now() -> Self {
+        Self { started: SystemTime::now() }
+    }
 }
 
 impl Collector for Watched {
@@ -83,9 +104,43 @@ impl Collector for Watched {
             // The page shall tell the rest.
             Err(error) => tracing::error!(%error, "the index could not be measured for metrics"),
         }
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        page.gauges_of("build_info", "The release that runs", std::iter::once((version, 1)))
+        if let Some(counts) = self.traces.counts() {
+            let help = "Spans of traces, by what became of them: made, sent, or lost because they could not be sent";
+            page.counters("spans", help, "outcome", counts.all().into_iter())?;
+        }
+        Ok(())
     }
+}
+
+impl Collector for Standing {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page(&mut encoder);
+        let help =
+            "1 if requests are answered, 0 while the index is being opened or the server stops";
+        page.gauge("ready", help, self.ready.load(Ordering::Relaxed).into())?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.gauges_of("build_info", "The release that runs", std::iter::once((version, 1)))?;
+        if let Some(end) = self.security.transport.tls().and_then(Tls::ends) {
+            let help = "When the server's certificate, or one between it and its root, ends: the first of them, in seconds since 1970";
+            page.gauge_f64("certificate_expires_timestamp_seconds", help, since_1970(end))?;
+        }
+        if let Some(keys) = self.security.access.key_counts(SystemTime::now()) {
+            let counts =
+                [("valid", keys.valid), ("expired", keys.expired), ("revoked", keys.revoked)];
+            let counts = counts.map(|(state, count)| (state, count as u64));
+            page.gauges("keys", "Keys in the file of keys, by state", "state", counts.into_iter())?;
+            if let Some(end) = keys.next_end {
+                let help = "When the first of the valid keys ends, in seconds since 1970";
+                page.gauge_f64("keys_expire_timestamp_seconds", help, since_1970(end))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn since_1970(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.as_ref().map_or_else(|before| -before.duration().as_secs_f64(), Duration::as_secs_f64)
 }
 
 impl Collector for Process {
@@ -96,8 +151,8 @@ impl Collector for Process {
 }
 
 fn process(page: &mut Page<'_, '_>, started: SystemTime) -> fmt::Result {
-    let since = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    page.gauge_f64("process_start_time_seconds", "When the server started", since.as_secs_f64())?;
+    let help = "When the server started, in seconds since 1970";
+    page.gauge_f64("process_start_time_seconds", help, since_1970(started))?;
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -147,6 +202,20 @@ impl Page<'_, '_> {
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.metric(name, help, &ConstCounter::new(value))
+    }
+
+    fn counters<'v>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl Iterator<Item = (&'v str, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (which, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&[(label, which)])?)?;
+        }
+        Ok(())
     }
 
     fn gauges<'v>(

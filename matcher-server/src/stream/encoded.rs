@@ -24,6 +24,7 @@ use super::session::{PROGRESS_MS, Search, check_end};
 use super::{
     ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping,
 };
+use crate::metrics::Refusal;
 use crate::reason::Reason;
 use crate::status;
 use crate::work::Cancel;
@@ -47,6 +48,7 @@ impl Streams {
         })?;
         let permit = self.admit()?;
         let encoded = self.open_encoded.clone().try_acquire_owned().map_err(|_| {
+            self.work.metrics.refused(Refusal::EncodedStreamsOpen);
             Reason::ServerBusy.status(
                 "server decodes as many streams as it may (encoded-streams-max); send PCM or fingerprints, or try again later",
             )
@@ -70,6 +72,7 @@ impl Streams {
         };
         thread::Builder::new().name("earmark-stream".to_owned()).spawn(job).map_err(|error| {
             tracing::error!(%error, "no thread for a stream");
+            self.work.metrics.refused(Refusal::Threads);
             Reason::ServerBusy.status("server has no thread left for a stream; try again later")
         })?;
         tokio::spawn(self.clone().receive_encoded(requests, pieces, sender));

@@ -1,7 +1,9 @@
 //! One connection: bytes in and out, and an end when none come.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,12 +11,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use super::certificate;
 
 use super::places::Place;
 
 /// Until so many bytes have come nobody has asked for anything: the preface of HTTP/2 has 24.
 const HELLO_BYTES: usize = 24;
+
+/// Who is at the other end: the client, or a proxy in front of us. An extension of each request of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: Option<SocketAddr>,
+    /// Whose certificate was shown and found good.
+    certificate: Option<Arc<str>>,
+}
+
+impl Peer {
+    /// Where it calls from.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Whose certificate it has shown, if the server wants one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
+    }
+}
 
 /// The socket, encrypted or not.
 #[derive(Debug)]
@@ -161,12 +187,19 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> Peer {
         match &self.stream {
-            Stream::Plain(stream) => stream.connect_info(),
-            Stream::Tls(stream) => stream.get_ref().0.connect_info(),
+            Stream::Plain(stream) => {
+                Peer { address: stream.connect_info().remote_addr(), certificate: None }
+            }
+            Stream::Tls(stream) => {
+                let (socket, tls) = stream.get_ref();
+                let shown = tls.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.and_then(certificate::subject).map(Arc::from);
+                Peer { address: socket.connect_info().remote_addr(), certificate }
+            }
         }
     }
 }

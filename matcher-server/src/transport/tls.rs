@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
@@ -13,6 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
+use super::certificate;
 use crate::config::TlsFiles;
 
 /// Why certificates cannot be used.
@@ -72,7 +74,15 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
-    config: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// What was read last.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// When the first certificate of the server's chain ends.
+    ends: Option<SystemTime>,
 }
 
 impl Tls {
@@ -82,8 +92,8 @@ impl Tls {
     ///
     /// [`TlsError`].
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let config = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, config })
+        let current = RwLock::new(read(&files)?);
+        Ok(Self { files, current })
     }
 
     /// Reads the files again, for connections that come from now on.
@@ -92,8 +102,8 @@ impl Tls {
     ///
     /// [`TlsError`]; everything then stays as it was.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = Arc::new(read(&self.files)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let read = read(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
     }
 
@@ -103,8 +113,15 @@ impl Tls {
         &self.files
     }
 
+    /// When the server's certificate, or one between it and its root, ends: the first of them.
+    #[must_use]
+    pub fn ends(&self) -> Option<SystemTime> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).ends
+    }
+
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner)).into()
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current.config).into()
     }
 }
 
@@ -121,9 +138,10 @@ fn certificates(
     Ok(found)
 }
 
-fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+fn read(files: &TlsFiles) -> Result<Current, TlsError> {
     let TlsFiles { cert, key, client_ca } = files;
     let chain = certificates("tls-cert", cert)?;
+    let ends = certificate::first_end(&chain);
     let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
         setting: "tls-key",
         path: key.clone(),
@@ -149,5 +167,5 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Current { config: Arc::new(config), ends })
 }

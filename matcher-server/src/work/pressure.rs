@@ -14,6 +14,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::metrics::Refusal;
+
 /// If no worker was free for so long the queue stands.
 const CALM_MAX: Duration = Duration::from_millis(100);
 /// How long a job of a burst may wait.
@@ -60,11 +62,14 @@ impl Pressure {
         state.square_s2 += share * (time_s * time_s - state.square_s2);
     }
 
-    /// How long a job may wait now that `waiting` jobs wait for `workers`, one of which is free or not; `None` if it
-    /// would wait longer than that, or not be done by `deadline`.
+    /// How long a job may wait now that `waiting` jobs wait for `workers`, one of which is free or not.
     ///
     /// If a worker is free only a deadline that has passed is in the way: what jobs took before may not hold for
     /// this one, and if none were let in, nobody would ever learn.
+    ///
+    /// # Errors
+    ///
+    /// If it would wait longer than that, or not be done by `deadline`: which of these.
     pub(super) fn patience(
         &self,
         waiting: usize,
@@ -72,21 +77,26 @@ impl Pressure {
         workers: usize,
         now: Instant,
         deadline: Option<Instant>,
-    ) -> Option<Duration> {
+    ) -> Result<Duration, Refusal> {
         let left = match deadline {
             None => Duration::MAX,
-            Some(deadline) => deadline.checked_duration_since(now)?,
+            Some(deadline) => deadline.checked_duration_since(now).ok_or(Refusal::Deadline)?,
         };
         if is_free {
-            return Some(left.min(BURST_PATIENCE));
+            return Ok(left.min(BURST_PATIENCE));
         }
         let state = self.lock();
         let mean = Duration::from_secs_f64(state.mean_s);
         let stands = now.saturating_duration_since(state.calm_at) > CALM_MAX;
         let least = if stands && state.count > 0 { LEAST_PATIENCE } else { BURST_PATIENCE };
-        let patience = state.usual().max(least).min(left.checked_sub(mean)?);
+        let (patience, left) =
+            (state.usual().max(least), left.checked_sub(mean).ok_or(Refusal::Deadline)?);
         let expected = mean.mul_f64(waiting as f64 / workers.max(1) as f64);
-        (expected <= patience).then_some(patience)
+        match (expected <= patience, expected <= left) {
+            (true, true) => Ok(patience.min(left)),
+            (true, false) => Err(Refusal::Deadline),
+            (false, _) => Err(Refusal::QueueSlow),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -118,14 +128,15 @@ mod tests {
     #[test]
     fn a_burst_may_wait_and_a_standing_queue_may_not() {
         let (pressure, now) = pressure();
-        assert_eq!(pressure.patience(50, false, 2, now, None), Some(BURST_PATIENCE));
-        assert_eq!(pressure.patience(300, false, 2, now, None), None, "1.5 s of work");
+        assert_eq!(pressure.patience(50, false, 2, now, None), Ok(BURST_PATIENCE));
+        let slow = Err(Refusal::QueueSlow);
+        assert_eq!(pressure.patience(300, false, 2, now, None), slow, "1.5 s of work");
         let later = now + CALM_MAX + Duration::from_millis(1);
         let patience = pressure.patience(2, false, 2, later, None).unwrap();
         assert!(patience >= Duration::from_millis(10) && patience < Duration::from_millis(12));
-        assert_eq!(pressure.patience(3, false, 2, later, None), None);
+        assert_eq!(pressure.patience(3, false, 2, later, None), slow);
         pressure.calm(later);
-        assert!(pressure.patience(3, false, 2, later, None).is_some());
+        assert!(pressure.patience(3, false, 2, later, None).is_ok());
     }
 
     #[test]
@@ -133,15 +144,16 @@ mod tests {
         let (pressure, now) = pressure();
         let by = |ms| Some(now + Duration::from_millis(ms));
         assert!(pressure.patience(0, false, 2, now, by(15)).unwrap() <= Duration::from_millis(5));
-        assert_eq!(pressure.patience(0, false, 2, now, by(9)), None);
+        let late = Err(Refusal::Deadline);
+        assert_eq!(pressure.patience(0, false, 2, now, by(9)), late);
         assert_eq!(
             pressure.patience(4, false, 2, now, by(25)),
-            None,
+            late,
             "20 ms of waiting, and 10 of work"
         );
         assert_eq!(
             pressure.patience(0, false, 2, now + Duration::from_secs(1), by(9)),
-            None,
+            late,
             "it has passed"
         );
     }
@@ -152,8 +164,9 @@ mod tests {
         pressure.took(Duration::from_secs(3_600));
         let later = Instant::now() + Duration::from_secs(60);
         let soon = later + Duration::from_millis(5);
-        assert!(pressure.patience(0, true, 2, later, Some(soon)).is_some());
-        assert_eq!(pressure.patience(0, true, 2, soon, Some(later)), None, "it has passed");
+        assert!(pressure.patience(0, true, 2, later, Some(soon)).is_ok());
+        let late = Err(Refusal::Deadline);
+        assert_eq!(pressure.patience(0, true, 2, soon, Some(later)), late, "it has passed");
         // One long job has not made the others long.
         for _ in 0..200 {
             pressure.took(Duration::from_millis(10));
@@ -165,7 +178,7 @@ mod tests {
     #[test]
     fn before_anything_was_measured_a_job_may_wait() {
         let later = Instant::now() + Duration::from_secs(60);
-        assert_eq!(Pressure::new().patience(3, false, 2, later, None), Some(BURST_PATIENCE));
+        assert_eq!(Pressure::new().patience(3, false, 2, later, None), Ok(BURST_PATIENCE));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod backup;
 mod catalog;
+mod certificates;
 mod http;
 mod limits;
 mod matching;
@@ -18,3 +19,4 @@ mod security;
 mod services;
 mod stream;
 mod support;
+mod traces;

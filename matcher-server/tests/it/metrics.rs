@@ -1,15 +1,23 @@
 //! Metrics, as Prometheus reads them, after requests of every kind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
+use fingerprint_core::index::MemoryIndex;
+use fingerprint_core::params::Params;
 use matcher_server::keys::{KeyFile, NewKey, Scope};
+use matcher_server::security::Security;
+use matcher_server::{MetricsPage, Served, run};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
-use crate::support::{Process, add, cut, find, tune, wav};
+use crate::security::{Keys, with_key};
+use crate::support::{GatedIndex, Process, Server, add, config, cut, find, query, tune, wav};
 
 /// Values by name and labels.
-fn scrape(url: &str) -> BTreeMap<String, f64> {
+pub(crate) fn scrape(url: &str) -> BTreeMap<String, f64> {
     let mut answer = ureq::get(url).call().unwrap();
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
@@ -65,6 +73,8 @@ async fn what_was_done_is_counted_by_call_stage_and_reason() {
         ("earmark_stage_seconds_count{stage=\"verify\"}", 4.0),
         ("earmark_jobs_waiting{pool=\"queries\"}", 0.0),
         ("earmark_streams_open", 0.0),
+        ("earmark_ready", 1.0),
+        ("earmark_refused_total{cause=\"queue_slow\"}", 0.0),
         ("earmark_index_tracks", 1.0),
         ("earmark_index_audio_seconds", 20.0),
     ] {
@@ -100,4 +110,103 @@ async fn refused_keys_are_counted_and_the_page_itself_wants_none() {
     find(&mut matcher, Vec::new()).await.unwrap_err();
     let told = tokio::task::spawn_blocking(move || scrape(&metrics)).await.unwrap();
     assert_eq!(told.get("earmark_errors_total{reason=\"KEY_MISSING\"}"), Some(&1.0), "{told:#?}");
+}
+
+async fn scraped(url: &str) -> BTreeMap<String, f64> {
+    let url = url.to_owned();
+    tokio::task::spawn_blocking(move || scrape(&url)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_there_before_the_index_and_says_that_nobody_is_answered_yet() {
+    let config = config("metrics_listen = '127.0.0.1:0'");
+    let security = Security::load(&config).unwrap();
+    let page = MetricsPage::open(&config, &security).await.unwrap().unwrap();
+    let url = format!("http://{}/metrics", page.address());
+    let told = scraped(&url).await;
+    assert_eq!(told.get("earmark_ready"), Some(&0.0), "{told:#?}");
+    assert!(told.keys().any(|name| name.starts_with("earmark_build_info")), "{told:#?}");
+    assert!(told["process_start_time_seconds"] > 0.0);
+    assert!(!told.contains_key("earmark_index_tracks"), "there is none yet");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let index = Served::Other(Arc::new(MemoryIndex::new(&Params::default())));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let running = tokio::spawn(run(listener, config, security, Some(page), index, stopped));
+    while scraped(&url).await["earmark_ready"] < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scraped(&url).await["earmark_index_tracks"], 0.0);
+    drop(stop);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_is_not_ready() {
+    let index = Arc::new(GatedIndex::new());
+    let lines = "metrics_listen = '127.0.0.1:0'";
+    let mut server = Server::over(lines, Arc::clone(&index) as Arc<_>).await;
+    let url = server.metrics.clone().unwrap();
+    let mut matcher = server.matcher().await;
+    let request = tokio::spawn(async move { find(&mut matcher, wav(&tune(1, 3))).await });
+    index.waiting(1).await;
+    assert_eq!(scraped(&url).await["earmark_ready"], 1.0);
+    server.stop();
+    server.refuses_connections().await;
+    assert_eq!(scraped(&url).await["earmark_ready"], 0.0);
+    index.open();
+    assert!(request.await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_counted_by_what_was_at_its_limit() {
+    let keys = Keys::new();
+    let lines = "workers = 1\nqueue_len = 0\nmetrics_listen = '127.0.0.1:0'\n";
+    let fast = keys.create(Scope::Admin, |_| {});
+    let slow = keys.create(Scope::Match, |new| new.rate_per_s = Some(0.001));
+    let narrow = keys.create(Scope::Match, |new| new.concurrent_max = Some(1.try_into().unwrap()));
+    let index = Arc::new(GatedIndex::new());
+    let lines = format!("{lines}{}", keys.setting());
+    let server = Server::over(&lines, Arc::clone(&index) as Arc<_>).await;
+    let url = server.metrics.clone().unwrap();
+    let mut matcher = server.matcher().await;
+    let clip = || query(wav(&tune(1, 3)));
+    let busy = {
+        let (mut matcher, request) = (matcher.clone(), with_key(clip(), &narrow));
+        tokio::spawn(async move { matcher.r#match(request).await })
+    };
+    index.waiting(1).await;
+    let refused = |told: &BTreeMap<String, f64>, cause: &str| {
+        told[&format!("earmark_refused_total{{cause=\"{cause}\"}}")]
+    };
+    matcher.r#match(with_key(clip(), &narrow)).await.unwrap_err();
+    matcher.r#match(with_key(clip(), &fast)).await.unwrap_err();
+    matcher.r#match(with_key(clip(), &slow)).await.unwrap_err();
+    matcher.r#match(with_key(clip(), &slow)).await.unwrap_err();
+    let two = earmark_proto::v1::BatchMatchRequest { requests: vec![clip(), clip()] };
+    let slow = keys.create(Scope::Match, |new| new.rate_per_s = Some(0.5));
+    let begin = std::time::Instant::now();
+    loop {
+        let error = matcher.batch_match(with_key(two.clone(), &slow)).await.unwrap_err();
+        if error.message().contains("requests at once") {
+            break;
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let told = scraped(&url).await;
+    for (cause, count) in [
+        ("key_concurrent", 1.0),
+        // Two came to a server whose only worker was busy; the third was beyond its key's rate.
+        ("queue_full", 2.0),
+        ("key_rate", 1.0),
+        ("key_batch", 1.0),
+        ("deadline", 0.0),
+        ("requests_open", 0.0),
+    ] {
+        assert_eq!(refused(&told, cause), count, "{cause} in {told:#?}");
+    }
+    index.open();
+    busy.await.unwrap().unwrap();
 }

@@ -92,4 +92,11 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
     assert!(printed(&file, &environment, &[]).contains("workers = 6\n"));
     let text = printed(&file, &environment, &["--workers", "7"]);
     assert!(text.contains("workers = 7\n") && text.contains("queue_len = 64\n"), "{text}");
+    // OpenTelemetry's own variables are the weakest, but for the defaults.
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")];
+    let text = printed(&file, &environment, &[]);
+    assert!(text.contains("otlp_endpoint = \"http://collector:4317\"\n"), "{text}");
+    std::fs::write(&file, "otlp_endpoint = 'none'\n").unwrap();
+    let text = printed(&file, &environment, &[]);
+    assert!(text.contains("otlp_endpoint = \"none\"\n"), "{text}");
 }

@@ -1,10 +1,9 @@
-//! Who gets in: keys over every protocol, certificates and their exchange, addresses that are refused.
+//! Who gets in: keys over every protocol, addresses that are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 use earmark_proto::v1::match_service_client::MatchServiceClient;
 use earmark_proto::v1::match_stream_request::Part;
 use earmark_proto::v1::match_stream_response::Event;
@@ -15,51 +14,49 @@ use earmark_proto::v1::{
     PcmFormat, StreamHeader,
 };
 use matcher_server::keys::{KeyFile, NewKey, Scope, Token};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use ureq::Agent;
 
+use crate::certificates::Authority;
 use crate::process::refuses_to_start;
 use crate::support::{Process, Server, query, tune, wav};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file of keys.
-struct Keys {
+pub(crate) struct Keys {
     folder: TempDir,
-    file: KeyFile,
+    pub(crate) file: KeyFile,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = KeyFile::new(folder.path().join("keys.toml"));
         Self { folder, file }
     }
 
-    fn create(&self, scope: Scope, change: impl FnOnce(&mut NewKey)) -> Token {
+    pub(crate) fn create(&self, scope: Scope, change: impl FnOnce(&mut NewKey)) -> Token {
         let mut new = NewKey { name: "k".to_owned(), scopes: [scope].into(), ..NewKey::default() };
         change(&mut new);
         self.file.create(new).unwrap().1
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("keys.toml")
     }
 
-    fn setting(&self) -> String {
+    pub(crate) fn setting(&self) -> String {
         format!("keys = '{}'", self.path().display())
     }
 }
 
-fn with_key<T>(message: T, token: &Token) -> Request<T> {
+pub(crate) fn with_key<T>(message: T, token: &Token) -> Request<T> {
     let mut request = Request::new(message);
     let value = format!("Bearer {}", token.reveal()).parse().unwrap();
     request.metadata_mut().insert("authorization", value);
@@ -242,116 +239,6 @@ async fn resumed(answers: &mut tonic::Streaming<MatchStreamResponse>) -> bool {
     match answers.message().await.unwrap().unwrap().event {
         Some(Event::Started(started)) => started.resumed,
         other => panic!("{other:?}"),
-    }
-}
-
-/// Signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for localhost, and its key.
-    fn issue(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let cert = params.signed_by(&key, &self.0).unwrap();
-        (cert.pem(), key.serialize_pem())
-    }
-
-    fn write(&self, folder: &Path) {
-        let (cert, key) = self.issue();
-        // As a careless tool does it: for a moment they are no pair.
-        fs::write(folder.join("cert.pem"), cert).unwrap();
-        fs::write(folder.join("key.pem"), key).unwrap();
-    }
-}
-
-fn tls_settings(folder: &Path) -> String {
-    let path = |name| folder.join(name).display().to_string();
-    format!("tls_cert = '{}'\ntls_key = '{}'\n", path("cert.pem"), path("key.pem"))
-}
-
-async fn connect(
-    url: &str,
-    trusted: &Authority,
-    identity: Option<Identity>,
-) -> Result<Channel, tonic::transport::Error> {
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.0.pem()));
-    if let Some(identity) = identity {
-        tls = tls.identity(identity);
-    }
-    let url = url.replace("http://127.0.0.1", "https://localhost");
-    Endpoint::new(url).unwrap().tls_config(tls).unwrap().connect().await
-}
-
-async fn answers(channel: Channel) -> bool {
-    CatalogServiceClient::new(channel).get_stats(GetStatsRequest {}).await.is_ok()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_exchanged_while_the_server_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (Authority::new(), Authority::new());
-    old.write(folder.path());
-    let server = Server::start(&tls_settings(folder.path())).await;
-    let before = connect(&server.url, &old, None).await.unwrap();
-    assert!(answers(before.clone()).await);
-    assert!(connect(&server.url, &new, None).await.is_err());
-
-    // JSON over the same port.
-    let (url, root) = (server.url.replace("http://127.0.0.1", "https://localhost"), old.0.pem());
-    let over_http = move || {
-        let root = ureq::tls::Certificate::from_pem(root.as_bytes()).unwrap().to_owned();
-        let tls = ureq::tls::TlsConfig::builder()
-            .root_certs(ureq::tls::RootCerts::new_with_certs(&[root]))
-            .build();
-        let agent: Agent = Agent::config_builder().tls_config(tls).build().into();
-        agent.get(format!("{url}/health/ready")).call().unwrap().status().as_u16()
-    };
-    assert_eq!(tokio::task::spawn_blocking(over_http).await.unwrap(), 200);
-
-    new.write(folder.path());
-    let begin = std::time::Instant::now();
-    while connect(&server.url, &new, None).await.is_err() {
-        assert!(begin.elapsed() < PATIENCE, "the new certificate is not served");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(answers(before).await, "a connection that is open stays");
-    assert!(connect(&server.url, &old, None).await.is_err());
-
-    fs::write(folder.path().join("cert.pem"), "no certificate").unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(answers(connect(&server.url, &new, None).await.unwrap()).await, "nor a bad one");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_show_a_certificate_if_the_server_wants_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (server_side, client_side) = (Authority::new(), Authority::new());
-    server_side.write(folder.path());
-    let roots = folder.path().join("clients.pem");
-    fs::write(&roots, client_side.0.pem()).unwrap();
-    let settings = tls_settings(folder.path());
-    let lines = format!("{settings}tls_client_ca = '{}'\n", roots.display());
-    let server = Server::start(&lines).await;
-    let identity = |authority: &Authority| {
-        let (cert, key) = authority.issue();
-        Some(Identity::from_pem(cert, key))
-    };
-    let good = connect(&server.url, &server_side, identity(&client_side)).await.unwrap();
-    assert!(answers(good).await);
-    for bad in [None, identity(&server_side)] {
-        // TLS 1.3 lets the client believe that it is in until it reads.
-        if let Ok(channel) = connect(&server.url, &server_side, bad).await {
-            assert!(!answers(channel).await);
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::{ContentHash, TrackId};
 use matcher_server::config::{Config, Settings};
 use matcher_server::security::Security;
-use matcher_server::{Ending, Served, run};
+use matcher_server::{Ending, MetricsPage, Served, run};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -46,6 +46,8 @@ pub(crate) fn config(lines: &str) -> Config {
 /// A server in this process. It ends when it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
+    /// Where metrics are, if the settings say so.
+    pub(crate) metrics: Option<String>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Ending>,
 }
@@ -60,12 +62,14 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let config = config(lines);
+        let security = Security::load(&config).unwrap();
+        let page = MetricsPage::open(&config, &security).await.unwrap();
+        let metrics = page.as_ref().map(|page| format!("http://{}/metrics", page.address()));
         let task = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            let security = Security::load(&config).unwrap();
-            run(listener, config, security, Served::Other(index), stopped).await.unwrap()
+            run(listener, config, security, page, Served::Other(index), stopped).await.unwrap()
         });
-        Self { url, stop: Some(stop), task }
+        Self { url, metrics, stop: Some(stop), task }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

@@ -1,0 +1,62 @@
+//! Why a request was refused that would have been answered on another day.
+
+/// What was at its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// As many requests are open as may be.
+    RequestsOpen,
+    /// As many jobs wait as may.
+    QueueFull,
+    /// It would have waited longer than clips take, or has.
+    QueueSlow,
+    /// It would not have been done by its deadline.
+    Deadline,
+    /// As many uploads are received as may be.
+    UploadsOpen,
+    /// As many streams are followed as may be.
+    StreamsOpen,
+    /// The same of encoded audio.
+    EncodedStreamsOpen,
+    /// The system gave no thread.
+    Threads,
+    /// A key's requests a second.
+    KeyRate,
+    /// A key's requests at a time.
+    KeyConcurrent,
+    /// A batch that is larger than a key may ever send at once.
+    KeyBatch,
+}
+
+impl Refusal {
+    /// All of them.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::RequestsOpen,
+        Self::QueueFull,
+        Self::QueueSlow,
+        Self::Deadline,
+        Self::UploadsOpen,
+        Self::StreamsOpen,
+        Self::EncodedStreamsOpen,
+        Self::Threads,
+        Self::KeyRate,
+        Self::KeyConcurrent,
+        Self::KeyBatch,
+    ];
+
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RequestsOpen => "requests_open",
+            Self::QueueFull => "queue_full",
+            Self::QueueSlow => "queue_slow",
+            Self::Deadline => "deadline",
+            Self::UploadsOpen => "uploads_open",
+            Self::StreamsOpen => "streams_open",
+            Self::EncodedStreamsOpen => "encoded_streams_open",
+            Self::Threads => "threads",
+            Self::KeyRate => "key_rate",
+            Self::KeyConcurrent => "key_concurrent",
+            Self::KeyBatch => "key_batch",
+        }
+    }
+}
