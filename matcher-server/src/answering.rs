@@ -107,11 +107,15 @@ impl Answering {
         }
     }
 
-    /// Tells whoever asks for health that this server is about to stop, and ends all streams.
-    pub(crate) async fn begin_to_stop(&mut self) {
+    /// Tells whoever asks for health that this server is about to stop.
+    pub(crate) async fn tell_of_the_end(&self) {
         self.ready.store(false, Ordering::Relaxed);
         report(&self.health, ServingStatus::NotServing).await;
-        // Ends the streams of clients that watch our health; they would hold the server up.
+    }
+
+    /// Ends all streams.
+    pub(crate) async fn end_streams(&mut self) {
+        // Those of clients that watch our health, too; they would hold the server up.
         for name in SERVICE_NAMES {
             self.health.clear_service_status(name).await;
         }

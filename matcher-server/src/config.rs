@@ -128,7 +128,11 @@ pub struct Settings {
     /// Longest run of that program [default: 2m].
     #[arg(long, env = "EARMARK_SERVER_FFMPEG_TIME_MAX", value_name = "TIME")]
     ffmpeg_time_max: Option<Span>,
-    /// On SIGTERM or SIGINT, how long running requests may take to finish [default: 10s].
+    /// On SIGTERM or SIGINT, how long to go on serving while health already says otherwise, so that
+    /// a load balancer sends requests elsewhere [default: 0s].
+    #[arg(long, env = "EARMARK_SERVER_DRAIN_DELAY", value_name = "TIME")]
+    drain_delay: Option<Span>,
+    /// After that, how long running requests may take to finish [default: 10s].
     #[arg(long, env = "EARMARK_SERVER_SHUTDOWN_TIME_MAX", value_name = "TIME")]
     shutdown_time_max: Option<Span>,
     /// How log lines look [default: text].
@@ -201,6 +205,7 @@ impl Settings {
             queue_len: self.queue_len.or(weaker.queue_len),
             ffmpeg: self.ffmpeg.or(weaker.ffmpeg),
             ffmpeg_time_max: self.ffmpeg_time_max.or(weaker.ffmpeg_time_max),
+            drain_delay: self.drain_delay.or(weaker.drain_delay),
             shutdown_time_max: self.shutdown_time_max.or(weaker.shutdown_time_max),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -243,6 +248,7 @@ impl Settings {
             queue_len: Some(64),
             ffmpeg: Some(PathBuf::from("ffmpeg")),
             ffmpeg_time_max: seconds(120),
+            drain_delay: seconds(0),
             shutdown_time_max: seconds(10),
             log_format: Some(LogFormat::Text),
             log_level: Some("warn,matcher_server=info,earmark_server=info".to_owned()),

@@ -117,8 +117,9 @@ pub enum Ending {
     CutOff,
 }
 
-/// Serves an index on `listener` until `shutdown` is ready; then stops accepting, reports
-/// `NOT_SERVING`, and lets running requests finish within [`Config::shutdown_time_max`].
+/// Serves an index on `listener` until `shutdown` is ready; then reports `NOT_SERVING`, goes on serving for
+/// [`Config::drain_delay`], stops accepting, and lets running requests finish within
+/// [`Config::shutdown_time_max`].
 ///
 /// It must have been opened with [`fingerprint_core::params::Params::default`], as queries are analysed with
 /// them. Of a follower changes are looked for all the while, as often as [`Config::follow`] says. The page of metrics
@@ -162,16 +163,25 @@ pub async fn run(
     tracing::info!("listening on {address}");
     let _fresh = security.keep_fresh();
     let _keeping_up = follow::keep_up(&served, config.follow);
+    let until_stop = async {
+        shutdown.await;
+        answering.tell_of_the_end().await;
+        if !config.drain_delay.is_zero() {
+            let delay_s = config.drain_delay.as_secs_f64();
+            tracing::info!(delay_s, "told to stop: not ready any more, and still serving");
+            tokio::time::sleep(config.drain_delay).await;
+        }
+    };
     tokio::select! {
         ended = &mut server => {
             answering.traces.stop(LAST_TRACES_TIME_MAX).await;
             ended.map_err(ServerError::Transport)?;
             return Ok(Ending::Finished);
         }
-        () = shutdown => {}
+        () = until_stop => {}
     }
     tracing::info!(limit_s = config.shutdown_time_max.as_secs(), "stopping");
-    answering.begin_to_stop().await;
+    answering.end_streams().await;
     let _ = stop.send(());
     let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
     // Work whose clients have gone may still run, and must not outlive the index.

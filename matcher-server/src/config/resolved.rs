@@ -65,7 +65,9 @@ pub struct Config {
     pub ffmpeg: Option<PathBuf>,
     /// Longest run of that program.
     pub ffmpeg_time_max: Duration,
-    /// How long running requests may take to finish when the server is told to stop.
+    /// How long to go on serving, but not ready, when the server is told to stop.
+    pub drain_delay: Duration,
+    /// How long running requests may take to finish after that.
     pub shutdown_time_max: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -226,6 +228,7 @@ impl Settings {
             queue_len: count("queue-len", set.queue_len, 0)?,
             ffmpeg: set.ffmpeg.filter(|program| program.as_os_str() != "none"),
             ffmpeg_time_max: span(set.ffmpeg_time_max),
+            drain_delay: span(set.drain_delay),
             shutdown_time_max: span(set.shutdown_time_max),
             log_format: set.log_format.unwrap_or(LogFormat::Text),
             log_level: set.log_level.unwrap_or_default(),

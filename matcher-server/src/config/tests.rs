@@ -16,6 +16,7 @@ fn the_stronger_setting_wins_and_the_weaker_fills_in() {
     assert_eq!((config.workers, config.queue_len, config.message_bytes_max), (3, 5, 1 << 20));
     assert_eq!(config.listen, "127.0.0.1:50051");
     assert_eq!(config.shutdown_time_max, Duration::from_secs(10));
+    assert_eq!(config.drain_delay, Duration::ZERO);
 }
 
 #[test]

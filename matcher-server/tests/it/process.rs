@@ -37,6 +37,24 @@ async fn what_was_added_is_there_after_a_restart() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_server_that_still_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path(), &["--drain-delay", "1h"]);
+    let url = format!("{}/health/ready", server.url());
+    server.signal("-TERM");
+    let not_ready = move || {
+        while ureq::get(&url).call().is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        ureq::get(&url).call().unwrap_err().to_string()
+    };
+    let error = tokio::task::spawn_blocking(not_ready).await.unwrap();
+    assert!(error.contains("503"), "{error}");
+    server.signal("-TERM");
+    assert_eq!(server.ended().await.code(), Some(130));
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_http_harm_nobody() {
     let folder = tempfile::tempdir().unwrap();

@@ -33,6 +33,34 @@ async fn health_serves_by_name_and_says_when_it_stops() {
     server.ended().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_to_stop_says_so_while_it_goes_on_serving() {
+    let mut server = Server::start("drain_delay = '1h'").await;
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.stop();
+    assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let url = server.url.clone();
+    let over_http = move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let status = |path: &str| agent.get(format!("{url}{path}")).call().unwrap().status();
+        ["/health/ready", "/health/live", "/v1/stats"].map(|path| status(path).as_u16())
+    };
+    // Over a connection that is made only now.
+    assert_eq!(tokio::task::spawn_blocking(over_http).await.unwrap(), [503, 200, 200]);
+}
+
+#[tokio::test]
+async fn a_server_that_has_said_so_for_long_enough_stops() {
+    let mut server = Server::start("drain_delay = '100ms'").await;
+    let told = std::time::Instant::now();
+    server.stop();
+    assert_eq!(server.ended().await, matcher_server::Ending::Finished);
+    assert!(told.elapsed() >= std::time::Duration::from_millis(100));
+}
+
 #[tokio::test]
 async fn reflection_lists_what_is_served() {
     let server = Server::start("").await;
