@@ -30,7 +30,7 @@ pub(crate) use self::guarded::Guarded;
 pub use self::holders::KeyChanges;
 pub(crate) use self::holders::KeyCounts;
 use self::holders::{Holder, Keys, burst};
-use self::rules::Need;
+pub(crate) use self::rules::{Need, need};
 use crate::http::{Problem, grpc_answer, is_grpc};
 use crate::keys::{KeyFile, KeysError, Scope, Token};
 use crate::metrics::{Metrics, Refusal};
@@ -278,7 +278,7 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let need = rules::need(request.method(), request.uri().path());
+    let need = need(request.method(), request.uri().path());
     let is_batch = rules::is_batch(request.uri().path());
     match access.admit(request.headers(), need, is_batch) {
         Ok(Admitted { caller, place }) => {

@@ -9,8 +9,7 @@ use fingerprint_core::index::{Added, Index, IndexError, NewTrack, TrackRecord};
 use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 use prost::Message;
-use tokio::sync::Semaphore;
-use tokio_stream::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::analysis::{decode_options, fingerprint_audio};
@@ -37,6 +36,14 @@ pub(crate) struct Catalog {
     open_uploads: Arc<Semaphore>,
 }
 
+/// A place among the uploads that are being received.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What may be received in it.
+    pub(crate) limits: Limits,
+    open: OwnedSemaphorePermit,
+}
+
 impl Catalog {
     pub(crate) fn new(
         index: Arc<dyn Index>,
@@ -58,12 +65,8 @@ impl Catalog {
         self.work.lookups.run(move |_| job(&*index).map_err(status::from_index)).await
     }
 
-    /// Receives a track and adds it.
-    pub(crate) async fn add_from<S>(&self, messages: S) -> Result<v1::AddTrackResponse, Status>
-    where
-        S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
-    {
-        // Before anything is received in vain.
+    /// A place for an upload that is to be received; refused before anything is received in vain.
+    pub(crate) fn begin_upload(&self) -> Result<Place, Status> {
         if self.config.follow.is_some() {
             return Err(status::read_only());
         }
@@ -75,7 +78,15 @@ impl Catalog {
             bytes_max: self.config.upload_bytes_max,
             pause_max: self.config.upload_pause_max,
         };
-        let mut upload = Upload::receive(messages, limits).await?;
+        Ok(Place { limits, open })
+    }
+
+    /// Adds a track that was received in its place.
+    pub(crate) async fn add_upload(
+        &self,
+        place: Place,
+        mut upload: Upload,
+    ) -> Result<v1::AddTrackResponse, Status> {
         let metadata = convert::metadata(upload.header.metadata.take())?;
         let given_id = std::mem::take(&mut upload.header.track_id);
         let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
@@ -88,7 +99,7 @@ impl Catalog {
         let metrics = self.work.metrics.clone();
         let job = self.work.uploads.run(move |cancel| {
             // The spooled bytes count as an open upload until they are gone.
-            let _open = open;
+            let _open = place.open;
             let fingerprint = Self::analyse(&upload, &config, &params, cancel, &metrics)?;
             drop(upload);
             let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
@@ -123,7 +134,7 @@ impl Catalog {
             Encoding::Unspecified | Encoding::Audio => {
                 let options = decode_options(config, duration_max, config.upload_bytes_max);
                 fingerprint_audio(
-                    upload.input(),
+                    upload.spool.input(),
                     "the upload",
                     &options,
                     params,
@@ -133,7 +144,7 @@ impl Catalog {
                 )
             }
             Encoding::Fingerprint => {
-                let bytes = upload.read(config.message_bytes_max)?;
+                let bytes = upload.spool.read(config.message_bytes_max)?;
                 convert::fingerprint(&bytes, duration_max.as_secs_f64(), params)
             }
         }
@@ -161,7 +172,9 @@ impl v1::catalog_service_server::CatalogService for Catalog {
         &self,
         request: Request<Streaming<v1::AddTrackRequest>>,
     ) -> Result<Response<v1::AddTrackResponse>, Status> {
-        self.add_from(request.into_inner()).await.map(Response::new)
+        let place = self.begin_upload()?;
+        let upload = Upload::receive(request.into_inner(), place.limits).await?;
+        self.add_upload(place, upload).await.map(Response::new)
     }
 
     async fn get_track(

@@ -81,6 +81,11 @@ impl Limits {
         admitted.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
     }
 
+    /// The same, for requests that need no key: nobody without one may fill the collector of traces.
+    pub(crate) fn untraced(&self) -> Self {
+        Self { traces: Traces::default(), ..self.clone() }
+    }
+
     /// Longest time for one request.
     pub(crate) fn request_time_max(&self) -> Duration {
         self.request_time_max
@@ -184,7 +189,7 @@ fn explain_size(response: Response<Body>, bytes_max: usize) -> Response<Body> {
 }
 
 /// The status of an answer: in the headers if it failed at once, else it is `OK` so far.
-fn code(headers: &HeaderMap) -> Code {
+pub(crate) fn code(headers: &HeaderMap) -> Code {
     headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
 

@@ -29,7 +29,7 @@ use crate::work::{Manner, Work};
 /// Most clips of a batch.
 const BATCH_MAX: usize = 100;
 /// Longest name of a request in bytes.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Recognises audio.
 #[derive(Debug, Clone)]

@@ -67,6 +67,7 @@ fn router() -> Router {
     Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .method_not_allowed_fallback(later)
         .fallback(later)
 }
 

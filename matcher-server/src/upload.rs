@@ -1,6 +1,7 @@
 //! Receiving an upload: a header, then pieces, kept in memory while small and in a temporary
 //! file beyond that, so that slow senders hold neither a worker nor much memory.
 
+use std::future::Future;
 use std::io::Write;
 use std::time::Duration;
 
@@ -27,13 +28,25 @@ pub(crate) struct Limits {
     pub(crate) pause_max: Duration,
 }
 
-/// A whole upload. Its temporary file is deleted when it is dropped.
+impl Limits {
+    /// Waits for the next piece, but not for ever.
+    ///
+    /// # Errors
+    ///
+    /// `CLIENT_STALLED`.
+    pub(crate) async fn wait<T>(self, next: impl Future<Output = T>) -> Result<T, Status> {
+        tokio::time::timeout(self.pause_max, next).await.map_err(|_| {
+            let text = format!("no data for {} s; send the upload again", self.pause_max.as_secs());
+            Reason::ClientStalled.status(text)
+        })
+    }
+}
+
+/// A whole upload.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) header: v1::AddTrackHeader,
-    pub(crate) byte_count: u64,
-    block: Vec<u8>,
-    file: Option<NamedTempFile>,
+    pub(crate) spool: Spool,
 }
 
 impl Upload {
@@ -41,9 +54,8 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// `INVALID_ARGUMENT` if the messages are not one header and then data,
-    /// `RESOURCE_EXHAUSTED` beyond the limit, `DEADLINE_EXCEEDED` after too long a pause, or what
-    /// the stream ended with.
+    /// `ARGUMENT_INVALID` if the messages are not one header and then data, `TOO_LARGE` beyond the limit,
+    /// `CLIENT_STALLED` after too long a pause, or what the stream ended with.
     pub(crate) async fn receive<S>(mut stream: S, limits: Limits) -> Result<Self, Status>
     where
         S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
@@ -56,30 +68,45 @@ impl Upload {
                 );
             }
         };
-        let mut upload = Self { header, byte_count: 0, block: Vec::new(), file: None };
+        let mut spool = Spool::new(limits.bytes_max);
         while let Some(part) = next_part(&mut stream, limits).await? {
             let Part::Data(data) = part else {
                 return Err(Reason::ArgumentInvalid
                     .status("the header may be sent only once, as the first message"));
             };
-            upload.take(data, limits).await?;
+            spool.take(data).await?;
         }
-        if upload.byte_count == 0 {
-            return Err(Reason::ArgumentInvalid
-                .status("no data came after the header; send the audio in pieces"));
-        }
-        if upload.file.is_some() {
-            upload.flush().await?;
-        }
-        Ok(upload)
+        spool.finish().await?;
+        Ok(Self { header, spool })
+    }
+}
+
+/// The bytes of an upload. Their temporary file is deleted when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    bytes_max: u64,
+    byte_count: u64,
+    block: Vec<u8>,
+    file: Option<NamedTempFile>,
+}
+
+impl Spool {
+    /// Nothing yet, and at most `bytes_max` bytes.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, byte_count: 0, block: Vec::new(), file: None }
     }
 
-    async fn take(&mut self, data: Bytes, limits: Limits) -> Result<(), Status> {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    ///
+    /// `TOO_LARGE`, or if the file system fails.
+    pub(crate) async fn take(&mut self, data: Bytes) -> Result<(), Status> {
         self.byte_count += data.len() as u64;
-        if self.byte_count > limits.bytes_max {
+        if self.byte_count > self.bytes_max {
             let text = format!(
                 "the upload is larger than the limit of {} bytes; split it, send its fingerprint, or raise upload-max of the server",
-                limits.bytes_max
+                self.bytes_max
             );
             return Err(Reason::TooLarge.status(text));
         }
@@ -88,6 +115,19 @@ impl Upload {
         }
         self.block.extend_from_slice(&data);
         Ok(())
+    }
+
+    /// To be called after the last piece.
+    ///
+    /// # Errors
+    ///
+    /// `ARGUMENT_INVALID` if there was none, or if the file system fails.
+    pub(crate) async fn finish(&mut self) -> Result<(), Status> {
+        if self.byte_count == 0 {
+            let text = "the upload is empty; send the bytes of the recording";
+            return Err(Reason::ArgumentInvalid.status(text));
+        }
+        if self.file.is_some() { self.flush().await } else { Ok(()) }
     }
 
     /// Moves the block to the file. Disks can stall, so off the async threads.
@@ -131,10 +171,7 @@ async fn next_part<S>(stream: &mut S, limits: Limits) -> Result<Option<Part>, St
 where
     S: Stream<Item = Result<v1::AddTrackRequest, Status>> + Unpin,
 {
-    let message = tokio::time::timeout(limits.pause_max, stream.next()).await.map_err(|_| {
-        let text = format!("no data for {} s; send the upload again", limits.pause_max.as_secs());
-        Reason::ClientStalled.status(text)
-    })?;
+    let message = limits.wait(stream.next()).await?;
     let Some(message) = message.transpose()? else { return Ok(None) };
     let part = message.part.ok_or_else(|| {
         Reason::ArgumentInvalid.status("a message has no part; send a header or data")
@@ -176,9 +213,10 @@ mod tests {
             let total: usize = sizes.iter().sum();
             let parts = [header()].into_iter().chain(sizes.iter().map(|len| data(*len)));
             let upload = receive(parts.collect()).await.unwrap();
-            assert_eq!(upload.read(total).unwrap(), vec![7; total], "{sizes:?}");
-            assert_eq!(upload.file.is_none(), total <= BLOCK_BYTES, "{sizes:?}");
-            assert_eq!(upload.read(total - 1).unwrap_err().code(), Code::ResourceExhausted);
+            let spool = upload.spool;
+            assert_eq!(spool.read(total).unwrap(), vec![7; total], "{sizes:?}");
+            assert_eq!(spool.file.is_none(), total <= BLOCK_BYTES, "{sizes:?}");
+            assert_eq!(spool.read(total - 1).unwrap_err().code(), Code::ResourceExhausted);
         }
     }
 

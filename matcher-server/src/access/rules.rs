@@ -8,7 +8,7 @@ use crate::keys::Scope;
 
 /// What a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(crate) enum Need {
     /// Nothing: health, and what the interface looks like.
     Nothing,
     /// A key of one of these scopes, or of an admin.
@@ -33,7 +33,7 @@ pub(super) fn is_batch(path: &str) -> bool {
 }
 
 /// What a request takes: of gRPC by its path, of HTTP by method and path.
-pub(super) fn need(method: &Method, path: &str) -> Need {
+pub(crate) fn need(method: &Method, path: &str) -> Need {
     if OPEN.iter().any(|service| path.starts_with(service)) {
         return Need::Nothing;
     }

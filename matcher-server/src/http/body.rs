@@ -3,125 +3,145 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use axum::extract::multipart::Field;
-use axum::extract::{FromRequest, Multipart, Request};
-use axum::http::{HeaderMap, header};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use earmark_proto::v1::add_track_header::Encoding;
 use earmark_proto::v1::audio::Source;
+use tokio_stream::StreamExt;
 
+use super::form::{Form, Next};
 use super::problem::Problem;
-use crate::convert::METADATA_BYTES_MAX;
 use crate::reason::Reason;
+use crate::upload::{Limits, Spool};
 
 /// Media type of a fingerprint.
-pub(crate) const FINGERPRINT: &str = "application/vnd.earmark.fingerprint";
-/// Largest fields of a form that are no audio, together with their names, in bytes: metadata may have as
-/// much, and a little.
-const FIELDS_BYTES_MAX: usize = METADATA_BYTES_MAX + 1024;
+pub(super) const FINGERPRINT: &str = "application/vnd.earmark.fingerprint";
 
-/// The fields of a form that are no audio.
-#[derive(Debug, Default)]
-pub(crate) struct Fields {
-    texts: BTreeMap<String, String>,
-    bytes: usize,
+/// What the bytes of a recording are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An audio or video file.
+    Audio,
+    /// A fingerprint.
+    Fingerprint,
 }
 
-impl Fields {
-    /// Reads a field.
-    pub(crate) async fn read(&mut self, mut field: Field<'_>) -> Result<(), Problem> {
-        let name = field.name().unwrap_or_default().to_owned();
-        self.bytes += name.len();
-        let mut bytes = Vec::new();
-        while let Some(piece) = field.chunk().await? {
-            self.bytes += piece.len();
-            if self.bytes > FIELDS_BYTES_MAX {
-                break;
-            }
-            bytes.extend_from_slice(&piece);
+impl Kind {
+    /// What a field of this name has in it, unless it is a text.
+    pub(super) fn of_field(name: &str) -> Option<Self> {
+        match name {
+            "audio" => Some(Self::Audio),
+            "fingerprint" => Some(Self::Fingerprint),
+            _ => None,
         }
-        if self.bytes > FIELDS_BYTES_MAX {
-            let text = format!(
-                "the fields of the form beside the audio have more than {FIELDS_BYTES_MAX} bytes; shorten them"
-            );
-            return Err(Problem::new(Reason::ArgumentInvalid, text));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Problem::new(Reason::ArgumentInvalid, format!("field {name} is not UTF-8"))
-        })?;
-        if self.texts.insert(name.clone(), text).is_some() {
-            let text = format!("field {name} is there twice; send it once");
-            return Err(Problem::new(Reason::ArgumentInvalid, text));
-        }
-        Ok(())
     }
 
-    pub(crate) fn into_texts(self) -> BTreeMap<String, String> {
-        self.texts
+    /// What a bare body is. Whatever is not said to be a fingerprint is looked at as audio.
+    fn of_body(headers: &HeaderMap) -> Self {
+        if media_type(headers).starts_with(FINGERPRINT) { Self::Fingerprint } else { Self::Audio }
+    }
+
+    fn source(self, bytes: Bytes) -> Source {
+        match self {
+            Self::Audio => Source::Encoded(bytes),
+            Self::Fingerprint => Source::Fingerprint(bytes),
+        }
     }
 }
 
-/// True if the body is a form.
-pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+impl From<Kind> for Encoding {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Audio => Self::Audio,
+            Kind::Fingerprint => Self::Fingerprint,
+        }
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
     media_type(headers).starts_with("multipart/form-data")
 }
 
-/// True if the body is a fingerprint.
-pub(crate) fn is_fingerprint(headers: &HeaderMap) -> bool {
-    media_type(headers).starts_with(FINGERPRINT)
+/// The media type in small letters, as case does not count in it.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_ascii_lowercase()
 }
 
-fn media_type(headers: &HeaderMap) -> &str {
-    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// Reads a clip: the whole body, or the field `audio` or `fingerprint` of a form, whose other fields
-/// are returned.
-pub(crate) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, String>), Problem> {
+/// Reads a clip: the whole body, or the file of a form, whose other fields are returned.
+pub(super) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, String>), Problem> {
     let headers = request.headers().clone();
-    if !is_form(&headers) {
+    let (source, texts) = if is_form(&headers) {
+        let (mut form, mut clip) = (Form::of(request).await?, None);
+        loop {
+            match form.next().await? {
+                Next::File(mut file) => {
+                    let mut bytes = Vec::new();
+                    while let Some(piece) = file.piece().await? {
+                        bytes.extend_from_slice(&piece);
+                    }
+                    clip = Some((file.kind, bytes));
+                }
+                Next::Text => {}
+                Next::End => break,
+            }
+        }
+        let (kind, bytes) = clip.unwrap_or((Kind::Audio, Vec::new()));
+        (kind.source(bytes.into()), form.into_texts())
+    } else {
         let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
-            let is_large = rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE;
+            let is_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
             let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
+            let text = rejection.body_text();
             Problem::new(
                 reason,
-                format!(
-                    "{}; send a shorter clip, or raise message-max of the server",
-                    rejection.body_text()
-                ),
+                format!("{text}; send a shorter clip, or raise message-max of the server"),
             )
         })?;
-        if bytes.is_empty() {
-            let text =
-                "the body is empty; send the bytes of the clip, or a form with a field audio";
-            return Err(Problem::new(Reason::ArgumentInvalid, text));
-        }
-        let is_fingerprint = is_fingerprint(&headers);
-        let source =
-            if is_fingerprint { Source::Fingerprint(bytes) } else { Source::Encoded(bytes) };
-        return Ok((source, BTreeMap::new()));
+        (Kind::of_body(&headers).source(bytes), BTreeMap::new())
+    };
+    let (Source::Encoded(bytes) | Source::Fingerprint(bytes)) = &source;
+    if bytes.is_empty() {
+        let text = "the clip is empty; send its bytes as the body, or as field audio of a form";
+        return Err(Problem::new(Reason::ArgumentInvalid, text));
     }
-    let mut form = form(request).await?;
-    let (mut source, mut fields) = (None, Fields::default());
-    while let Some(field) = form.next_field().await? {
-        match field.name() {
-            Some("audio" | "fingerprint") if source.is_some() => {
-                let text = "the form has two clips; send each in a request of its own";
-                return Err(Problem::new(Reason::ArgumentInvalid, text));
-            }
-            Some("audio") => source = Some(Source::Encoded(field.bytes().await?)),
-            Some("fingerprint") => source = Some(Source::Fingerprint(field.bytes().await?)),
-            _ => fields.read(field).await?,
-        }
-    }
-    let source = source.ok_or_else(|| {
-        let text = "the form has no field audio; send the clip in it, as a file";
-        Problem::new(Reason::ArgumentInvalid, text)
-    })?;
-    Ok((source, fields.into_texts()))
+    Ok((source, texts))
 }
 
-/// The form of a request.
-pub(crate) async fn form(request: Request) -> Result<Multipart, Problem> {
-    Multipart::from_request(request, &())
-        .await
-        .map_err(|rejection| Problem::new(Reason::ArgumentInvalid, rejection.body_text()))
+/// Receives a recording into `spool`: the whole body, or the file of a form, whose other fields are
+/// returned.
+pub(super) async fn recording(
+    request: Request,
+    limits: Limits,
+) -> Result<(Kind, Spool, BTreeMap<String, String>), Problem> {
+    let mut spool = Spool::new(limits.bytes_max);
+    let mut kind = Kind::of_body(request.headers());
+    let mut texts = BTreeMap::new();
+    if is_form(request.headers()) {
+        let mut form = Form::of(request).await?;
+        loop {
+            match limits.wait(form.next()).await?? {
+                Next::File(mut file) => {
+                    kind = file.kind;
+                    while let Some(piece) = limits.wait(file.piece()).await?? {
+                        spool.take(piece).await?;
+                    }
+                }
+                Next::Text => {}
+                Next::End => break,
+            }
+        }
+        texts = form.into_texts();
+    } else {
+        let mut pieces = request.into_body().into_data_stream();
+        while let Some(piece) = limits.wait(pieces.next()).await? {
+            let piece = piece.map_err(|error| {
+                let text = format!("the upload broke off ({error}); send it again");
+                Problem::new(Reason::ClientStalled, text)
+            })?;
+            spool.take(piece).await?;
+        }
+    }
+    spool.finish().await?;
+    Ok((kind, spool, texts))
 }

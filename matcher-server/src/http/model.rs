@@ -5,64 +5,13 @@ use std::collections::BTreeMap;
 
 use earmark_proto::v1;
 use earmark_proto::v1::add_track_response::Change;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-
-/// How to search; in the query of the address, or fields of a form.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct MatchQuery {
-    /// Most matches to report, 1 to 1000; 10 if not given.
-    pub(crate) max_matches: Option<u32>,
-    /// Least confidence of a reported match, 0 to 1.
-    pub(crate) min_confidence: Option<f64>,
-    /// Most false accepts by chance that are put up with, above 0 and at most 1; 0.0001 if not given.
-    pub(crate) max_false_accepts: Option<f64>,
-    /// Whether tracks of changed speed, tempo or pitch are searched for: `off`, `auto` or `full`.
-    pub(crate) speed_search: Option<SpeedSearch>,
-    /// Longest time the server may take, in milliseconds.
-    pub(crate) deadline_ms: Option<u32>,
-    /// The caller's name for the request, up to 128 bytes; it comes back with the answer.
-    pub(crate) request_id: Option<String>,
-}
-
-/// Whether changed tracks are searched for.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SpeedSearch {
-    /// Never.
-    Off,
-    /// Where no unchanged track is found beyond doubt.
-    Auto,
-    /// Everywhere.
-    Full,
-}
-
-impl MatchQuery {
-    pub(crate) fn into_options(self) -> (v1::MatchOptions, String) {
-        let speed_search = match self.speed_search {
-            None => v1::SpeedSearch::Unspecified,
-            Some(SpeedSearch::Off) => v1::SpeedSearch::Off,
-            Some(SpeedSearch::Auto) => v1::SpeedSearch::Auto,
-            Some(SpeedSearch::Full) => v1::SpeedSearch::Full,
-        };
-        let options = v1::MatchOptions {
-            max_matches: self.max_matches.unwrap_or_default(),
-            min_confidence: self.min_confidence.unwrap_or_default(),
-            max_false_accepts: self.max_false_accepts,
-            speed_search: speed_search.into(),
-            deadline_ms: self.deadline_ms.unwrap_or_default(),
-        };
-        (options, self.request_id.unwrap_or_default())
-    }
-}
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The answer to one clip.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MatchAnswer {
-    /// `matched`, `no_match`, `too_short` or `silent`.
-    status: &'static str,
+    status: MatchStatus,
     /// Best first.
     matches: Vec<Match>,
     /// Length of the clip in seconds.
@@ -73,26 +22,56 @@ pub(crate) struct MatchAnswer {
     request_id: Option<String>,
 }
 
+/// How a search ended.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MatchStatus {
+    /// `matches` has at least one match.
+    Matched,
+    /// Nothing of the catalog is in the clip.
+    NoMatch,
+    /// The clip is too short to be searched for.
+    TooShort,
+    /// Nothing is heard in the clip.
+    Silent,
+}
+
 /// One stretch of one track, found in the clip.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
+    /// Id of the track.
+    #[schema(examples("cold-day"))]
     track_id: String,
     metadata: Metadata,
     /// Evidence against chance, in nats.
+    #[schema(examples(213.4))]
     score: f64,
     /// Confidence that it is no accident, 0 to 1.
+    #[schema(examples(0.999))]
     confidence: Option<f64>,
     /// Chance alignments this good to be expected.
+    #[schema(examples(1.5e-12))]
     e_value: Option<f64>,
+    /// Where the stretch begins in the clip, in seconds.
+    #[schema(examples(0.0))]
     query_start_s: f64,
+    /// Where the stretch ends in the clip, in seconds.
+    #[schema(examples(8.0))]
     query_end_s: f64,
+    /// Where the stretch begins in the track, in seconds.
+    #[schema(examples(12.0))]
     reference_start_s: f64,
+    /// Where the stretch ends in the track, in seconds.
+    #[schema(examples(20.0))]
     reference_end_s: f64,
-    /// Track time at clip time 0.
+    /// Track time at clip time 0, in seconds.
+    #[schema(examples(12.0))]
     reference_offset_s: f64,
     /// Track seconds that pass in one second of the clip.
+    #[schema(examples(1.0))]
     speed: Option<f64>,
     /// Clip frequency over track frequency.
+    #[schema(examples(1.0))]
     pitch: Option<f64>,
     /// Stretches inside in which the track is not heard.
     gaps: Vec<Gap>,
@@ -103,50 +82,86 @@ pub(crate) struct Match {
 /// A stretch of the clip.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Gap {
+    /// Where it begins in the clip, in seconds.
     query_start_s: f64,
+    /// Where it ends in the clip, in seconds.
     query_end_s: f64,
 }
 
 /// Another place of the track.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Alternative {
+    /// Where it begins in the track, in seconds.
     reference_start_s: f64,
+    /// Where it ends in the track, in seconds.
     reference_end_s: f64,
+    /// Evidence against chance, in nats.
     score: f64,
 }
 
 /// What is known of a recording besides its audio.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Metadata {
+    /// Title of the recording.
+    #[schema(examples("Cold Day"))]
     title: Option<String>,
+    /// Who performs it.
     artist: Option<String>,
+    /// Where it was published.
     album: Option<String>,
+    /// International Standard Recording Code.
     isrc: Option<String>,
+    /// Whatever else the caller has told.
+    #[schema(examples(json!({"policy": "block"})))]
     attributes: BTreeMap<String, String>,
 }
 
 /// A stored recording.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Track {
+    /// The caller's id, or one that follows from the audio.
+    #[schema(examples("cold-day"))]
     track_id: String,
     metadata: Metadata,
+    /// Its length in seconds.
+    #[schema(examples(183.2))]
     duration_s: f64,
     /// BLAKE3 of the decoded audio, 64 hexadecimal digits.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     content_hash: String,
+    /// Its postings in the index.
+    #[schema(value_type = u64)]
     posting_count: u32,
+    /// Its peaks in the index.
+    #[schema(value_type = u64)]
     peak_count: u32,
     /// When it was added or last replaced, in milliseconds since 1970-01-01 UTC.
+    #[schema(examples(1_790_000_000_000_i64))]
     added_at_ms: Option<i64>,
 }
 
 /// What adding did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AddedTrack {
+    /// The track as it is stored.
     track: Option<Track>,
-    /// `inserted`, `replaced`, `metadata_updated` or `unchanged`.
-    change: &'static str,
+    change: TrackChange,
     /// Other tracks with the very same audio.
     duplicate_of: Vec<String>,
+}
+
+/// What adding changed.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TrackChange {
+    /// The track is new.
+    Inserted,
+    /// The track was there with other audio.
+    Replaced,
+    /// The track was there with this audio and other metadata.
+    MetadataUpdated,
+    /// The track was there as it is.
+    Unchanged,
 }
 
 /// A page of tracks.
@@ -161,16 +176,28 @@ pub(crate) struct TrackPage {
 /// Sizes and counts of the index.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Stats {
+    /// Tracks in the index.
     track_count: u64,
+    /// Their length together, in seconds.
     duration_s: f64,
+    /// Their postings.
     posting_count: u64,
+    /// Their peaks.
     peak_count: u64,
+    /// Bytes by part of the index.
     bytes_by_part: BTreeMap<String, u64>,
+    /// Format of the index.
+    #[schema(value_type = u64)]
     format_version: u32,
+    /// Which parameters it was made with; fingerprints must be of the same.
     params_digest: String,
+    /// Release of the server.
     server_version: String,
+    /// Postings of removed tracks, until a merge leaves them out.
     purgeable_posting_count: u64,
+    /// Postings that are in memory only; nothing is lost with them.
     buffered_posting_count: u64,
+    /// Memory of the server that is resident, in bytes, if its system tells.
     resident_bytes: Option<u64>,
 }
 
@@ -181,10 +208,10 @@ fn known(text: String) -> Option<String> {
 impl From<v1::MatchResponse> for MatchAnswer {
     fn from(answer: v1::MatchResponse) -> Self {
         let status = match answer.status() {
-            v1::MatchStatus::Matched => "matched",
-            v1::MatchStatus::NoMatch | v1::MatchStatus::Unspecified => "no_match",
-            v1::MatchStatus::TooShort => "too_short",
-            v1::MatchStatus::Silent => "silent",
+            v1::MatchStatus::Matched => MatchStatus::Matched,
+            v1::MatchStatus::NoMatch | v1::MatchStatus::Unspecified => MatchStatus::NoMatch,
+            v1::MatchStatus::TooShort => MatchStatus::TooShort,
+            v1::MatchStatus::Silent => MatchStatus::Silent,
         };
         Self {
             status,
@@ -255,10 +282,10 @@ impl From<v1::Track> for Track {
 impl From<v1::AddTrackResponse> for AddedTrack {
     fn from(added: v1::AddTrackResponse) -> Self {
         let change = match added.change() {
-            Change::Inserted => "inserted",
-            Change::Replaced => "replaced",
-            Change::MetadataUpdated => "metadata_updated",
-            Change::Unchanged | Change::Unspecified => "unchanged",
+            Change::Inserted => TrackChange::Inserted,
+            Change::Replaced => TrackChange::Replaced,
+            Change::MetadataUpdated => TrackChange::MetadataUpdated,
+            Change::Unchanged | Change::Unspecified => TrackChange::Unchanged,
         };
         Self { track: added.track.map(Track::from), change, duplicate_of: added.duplicate_of }
     }

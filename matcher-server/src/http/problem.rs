@@ -14,7 +14,9 @@ use crate::reason::Reason;
 
 /// How keys are shown (RFC 6750).
 const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static(PROBLEM);
+/// Media type of problems.
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// What went wrong, and what to do about it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -23,12 +25,16 @@ pub(crate) struct Problem {
     #[schema(example = "about:blank")]
     r#type: &'static str,
     /// The HTTP status in words.
+    #[schema(example = "Unprocessable Entity")]
     title: &'static str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 422)]
     status: u16,
     /// What went wrong in this case, and the way out.
+    #[schema(example = "the clip: not an audio or video file that is known here: it is a text")]
     detail: String,
-    /// The same for programs, as `google.rpc.ErrorInfo.reason` over gRPC.
+    /// The same for programs, as `google.rpc.ErrorInfo.reason` over gRPC. The responses of each call name
+    /// those that there are; there may be more in later releases.
     #[schema(example = "AUDIO_UNDECODABLE")]
     reason: &'static str,
     /// For those that count errors.
@@ -66,7 +72,8 @@ impl From<Status> for Problem {
         // Whole seconds are all that the header can say.
         let retry_after_s =
             pause.map(|pause| pause.as_secs() + u64::from(pause.subsec_nanos() > 0));
-        Self { retry_after_s, ..Self::new(Reason::of(&status), status.message()) }
+        let problem = Self::new(Reason::of(&status), status.message());
+        Self { retry_after_s: retry_after_s.or(problem.retry_after_s), ..problem }
     }
 }
 
@@ -88,7 +95,7 @@ impl From<MultipartError> for Problem {
         let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
         let way_out =
             if is_large { "; send a shorter clip, or raise message-max of the server" } else { "" };
-        Self::new(reason, format!("{}{way_out}", error.body_text()))
+        Self::new(reason, format!("the form cannot be read: {}{way_out}", error.body_text()))
     }
 }
 

@@ -3,97 +3,136 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use earmark_proto::v1;
 use earmark_proto::v1::add_track_header::Encoding;
-use earmark_proto::v1::add_track_request::Part;
 use earmark_proto::v1::catalog_service_server::CatalogService;
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::body::{self, Fields};
+use super::body::{self, Kind};
+use super::fields::{self, QueryFields};
 use super::model::{AddedTrack, Stats, Track, TrackPage};
 use super::problem::Problem;
+use super::shapes::{Binary, NamedTrackForm, TrackForm, attributes};
+use crate::convert;
 use crate::reason::Reason;
+use crate::upload::Upload;
 
-/// What the address says of a new track. Names other than these are kept as attributes.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(
-    dead_code,
-    reason = "it documents the address; the fields are read as a map, with all others"
-)]
-pub(crate) struct TrackQuery {
-    /// The caller's id, 1 to 200 bytes; without one it follows from the audio.
-    track_id: Option<String>,
-    title: Option<String>,
-    artist: Option<String>,
-    album: Option<String>,
-    isrc: Option<String>,
+/// The track that an address names.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it documents the address, of which the only part is read as it is")]
+pub(super) struct PathId {
+    /// Id of the track, percent-encoded: 1 to 200 bytes of UTF-8 without control characters, and without white
+    /// space at an end.
+    #[param(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+        example = "cold-day"
+    )]
+    track_id: String,
 }
+
+/// The id of a new track.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents the address; the fields are read as a map")]
+pub(super) struct IdQuery {
+    /// The caller's id, up to 200 bytes of UTF-8 without control characters, and without white space at an end.
+    /// Without one, or if it is empty, it follows from the audio.
+    #[param(
+        max_length = 200,
+        pattern = r"^([^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?)?$",
+        example = "cold-day"
+    )]
+    track_id: Option<String>,
+}
+
+/// What is known of a new track. All of it together may have 64 KiB.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents the address; the fields are read as a map")]
+pub(super) struct MetadataQuery {
+    /// Title of the recording.
+    #[param(example = "Cold Day")]
+    title: Option<String>,
+    /// Who performs it.
+    artist: Option<String>,
+    /// Where it was published.
+    album: Option<String>,
+    /// International Standard Recording Code.
+    isrc: Option<String>,
+    /// Fields of any other name are kept as attributes.
+    #[param(style = Form, explode, schema_with = attributes, required = false)]
+    attributes: Option<BTreeMap<String, String>>,
+}
+
+/// Stands in the document for all names that are not told there.
+pub(super) const ATTRIBUTES: &str = "attributes";
 
 /// Which page to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct PageQuery {
-    /// Most tracks in the answer, 1 to 1000; 100 if not given.
+pub(super) struct PageQuery {
+    /// Most tracks in the answer.
+    #[param(minimum = 1, maximum = 1000, default = 100, example = 10)]
     page_size: Option<u32>,
-    /// `next_page_token` of the page before.
+    /// `next_page_token` of the page before; nothing for the first page.
     page_token: Option<String>,
 }
 
-/// Pieces of an upload that wait.
-const PIECES_MAX: usize = 4;
-
-type QueryFields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
-
 /// Adds a recording, or replaces it if its id exists with other audio
 ///
-/// The body is the recording: a file, a fingerprint (application/vnd.earmark.fingerprint), or a form
-/// whose last field is `audio` (or `fingerprint`), with the metadata in the fields before it. When the
-/// answer arrives, the track is on disk and can be found.
-#[utoipa::path(post, path = "/v1/tracks", tag = "tracks", params(TrackQuery),
-    request_body(content((Vec<u8> = "audio/*"), (Vec<u8> = "application/octet-stream"))),
+/// The body is the recording: an audio or video file under any media type; or a fingerprint
+/// (`application/vnd.earmark.fingerprint`); or a form with the recording as the file `audio` (or
+/// `fingerprint`), whose other fields are the metadata, in any order; they are stronger than the same in the address.
+/// When the answer arrives, the track is on disk and can be found.
+#[utoipa::path(post, path = "/v1/tracks", tag = "tracks", operation_id = "add_track",
+    params(IdQuery, MetadataQuery),
+    request_body(description = "The recording", content(
+        (inline(Binary) = "audio/*"), (inline(Binary) = "video/*"),
+        (inline(Binary) = "application/octet-stream"),
+        (inline(Binary) = "application/vnd.earmark.fingerprint"),
+        (TrackForm = "multipart/form-data"))),
     responses(
-        (status = 201, description = "It is new", body = AddedTrack),
-        (status = 200, description = "It was there", body = AddedTrack),
-        (status = "default", body = Problem, content_type = "application/problem+json")
+        (status = 201, description = "The track is new", body = AddedTrack),
+        (status = 200, description = "The track was there; `change` says what became of it", body = AddedTrack)
     ))]
 pub(super) async fn add(
     State(api): State<Api>,
-    fields: QueryFields,
+    query: QueryFields,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
-    let Query(fields) = fields?;
-    receive(&api, None, fields, request).await
+    receive(&api, None, fields::of(query)?, request).await
 }
 
-/// Adds or replaces the recording of this id, as POST /v1/tracks does
-#[utoipa::path(put, path = "/v1/tracks/{track_id}", tag = "tracks",
-    params(("track_id" = String, Path), TrackQuery),
-    request_body(content((Vec<u8> = "audio/*"), (Vec<u8> = "application/octet-stream"))),
+/// Adds or replaces the recording of this id, as `POST /v1/tracks` does
+#[utoipa::path(put, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "put_track",
+    params(PathId, MetadataQuery),
+    request_body(description = "The recording", content(
+        (inline(Binary) = "audio/*"), (inline(Binary) = "video/*"),
+        (inline(Binary) = "application/octet-stream"),
+        (inline(Binary) = "application/vnd.earmark.fingerprint"),
+        (NamedTrackForm = "multipart/form-data"))),
     responses(
-        (status = 201, description = "It is new", body = AddedTrack),
-        (status = 200, description = "It was there", body = AddedTrack),
-        (status = "default", body = Problem, content_type = "application/problem+json")
+        (status = 201, description = "The track is new", body = AddedTrack),
+        (status = 200, description = "The track was there; `change` says what became of it", body = AddedTrack)
     ))]
 pub(super) async fn put(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
-    fields: QueryFields,
+    query: QueryFields,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
-    let (Path(id), Query(fields)) = (id?, fields?);
-    receive(&api, Some(id), fields, request).await
+    let Path(id) = id?;
+    receive(&api, Some(id), fields::of(query)?, request).await
 }
 
 /// Receives a track; `id` is the one of the address.
@@ -103,74 +142,27 @@ async fn receive(
     mut fields: BTreeMap<String, String>,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
-    let data = |piece: Bytes| v1::AddTrackRequest { part: Some(Part::Data(piece)) };
-    let broken = |text: String| {
-        Reason::ClientStalled.status(format!("the upload broke off ({text}); send it again"))
-    };
-    let answer = if body::is_form(request.headers()) {
-        let mut form = body::form(request).await?;
-        let (sender, messages) = mpsc::channel(PIECES_MAX);
-        let send = async {
-            // Dropped at the end, which is that of the upload. Nobody receives if the upload has failed.
-            let sender = sender;
-            let mut of_form = Fields::default();
-            while let Some(mut field) = form.next_field().await? {
-                let encoding = match field.name() {
-                    Some("audio") => Encoding::Audio,
-                    Some("fingerprint") => Encoding::Fingerprint,
-                    _ => {
-                        of_form.read(field).await?;
-                        continue;
-                    }
-                };
-                fields.extend(of_form.into_texts());
-                let _ = sender.send(Ok(header(id, fields, encoding)?)).await;
-                loop {
-                    let piece = match field.chunk().await {
-                        Ok(Some(piece)) => Ok(data(piece)),
-                        Ok(None) => break,
-                        Err(error) => Err(broken(error.body_text())),
-                    };
-                    let is_broken = piece.is_err();
-                    if sender.send(piece).await.is_err() || is_broken {
-                        return Ok(());
-                    }
-                }
-                drop(field);
-                // Before the track is added: what comes too late would be missing in it.
-                if let Ok(Some(late)) = form.next_field().await {
-                    let name = late.name().unwrap_or_default();
-                    let text = format!("field {name} comes after the audio; send it before");
-                    let _ = sender.send(Err(Reason::ArgumentInvalid.status(text))).await;
-                }
-                return Ok(());
-            }
-            let text = "the form has no field audio; send the recording in it, behind all others";
-            Err(Problem::new(Reason::ArgumentInvalid, text))
-        };
-        let messages = std::pin::pin!(ReceiverStream::new(messages));
-        let (sent, added) = tokio::join!(send, api.catalog.add_from(messages));
-        sent?;
-        added?
-    } else {
-        let is_fingerprint = body::is_fingerprint(request.headers());
-        let encoding = if is_fingerprint { Encoding::Fingerprint } else { Encoding::Audio };
-        let header = Ok(header(id, fields, encoding)?);
-        let pieces = request.into_body().into_data_stream();
-        let pieces = pieces.map(|piece| piece.map(data).map_err(|error| broken(error.to_string())));
-        let messages = tokio_stream::once(header).chain(pieces);
-        api.catalog.add_from(std::pin::pin!(messages)).await?
-    };
+    let place = api.catalog.begin_upload()?;
+    // Before the recording is received in vain.
+    let told = header(id.clone(), fields.clone(), Kind::Audio)?.track_id;
+    if !told.is_empty() {
+        convert::track_id(told)?;
+    }
+    let (kind, spool, of_form) = body::recording(request, place.limits).await?;
+    fields.extend(of_form);
+    let upload = Upload { header: header(id, fields, kind)?, spool };
+    let answer = api.catalog.add_upload(place, upload).await?;
     let is_new = answer.change() == v1::add_track_response::Change::Inserted;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(answer.into())))
 }
 
+/// What comes of the fields of a track.
 fn header(
     id: Option<String>,
     mut fields: BTreeMap<String, String>,
-    encoding: Encoding,
-) -> Result<v1::AddTrackRequest, Problem> {
+    kind: Kind,
+) -> Result<v1::AddTrackHeader, Problem> {
     let told_id = fields.remove("track_id");
     if let (Some(id), Some(told)) = (&id, &told_id)
         && id != told
@@ -184,21 +176,21 @@ fn header(
     let (album, isrc) = (take("album"), take("isrc"));
     let attributes: HashMap<String, String> = fields.into_iter().collect();
     let metadata = Some(v1::Metadata { title, artist, album, isrc, attributes });
-    let header = v1::AddTrackHeader { track_id, metadata, encoding: encoding.into() };
-    Ok(v1::AddTrackRequest { part: Some(Part::Header(header)) })
+    Ok(v1::AddTrackHeader { track_id, metadata, encoding: Encoding::from(kind).into() })
 }
 
 /// Lists tracks in ascending order of their ids, in pages
-#[utoipa::path(get, path = "/v1/tracks", tag = "tracks", params(PageQuery),
-    responses(
-        (status = 200, body = TrackPage),
-        (status = "default", body = Problem, content_type = "application/problem+json")
-    ))]
+#[utoipa::path(get, path = "/v1/tracks", tag = "tracks", operation_id = "list_tracks", params(PageQuery),
+    responses((status = 200, description = "A page of tracks", body = TrackPage)))]
 pub(super) async fn list(
     State(api): State<Api>,
     page: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<TrackPage>, Problem> {
     let Query(PageQuery { page_size, page_token }) = page?;
+    if page_size == Some(0) {
+        let text = "page_size is 0, it must be 1 to 1000";
+        return Err(Problem::new(Reason::ArgumentInvalid, text));
+    }
     let request = v1::ListTracksRequest {
         page_size: page_size.unwrap_or_default(),
         page_token: page_token.unwrap_or_default(),
@@ -207,12 +199,8 @@ pub(super) async fn list(
 }
 
 /// Reads one track
-#[utoipa::path(get, path = "/v1/tracks/{track_id}", tag = "tracks",
-    params(("track_id" = String, Path)),
-    responses(
-        (status = 200, body = Track),
-        (status = "default", body = Problem, content_type = "application/problem+json")
-    ))]
+#[utoipa::path(get, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "get_track", params(PathId),
+    responses((status = 200, description = "The track", body = Track)))]
 pub(super) async fn get(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
@@ -223,12 +211,8 @@ pub(super) async fn get(
 }
 
 /// Removes one track; it never answers again once this has returned
-#[utoipa::path(delete, path = "/v1/tracks/{track_id}", tag = "tracks",
-    params(("track_id" = String, Path)),
-    responses(
-        (status = 200, body = Track),
-        (status = "default", body = Problem, content_type = "application/problem+json")
-    ))]
+#[utoipa::path(delete, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "remove_track", params(PathId),
+    responses((status = 200, description = "The track as it was", body = Track)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
@@ -239,11 +223,8 @@ pub(super) async fn remove(
 }
 
 /// Sizes and counts of the index
-#[utoipa::path(get, path = "/v1/stats", tag = "tracks",
-    responses(
-        (status = 200, body = Stats),
-        (status = "default", body = Problem, content_type = "application/problem+json")
-    ))]
+#[utoipa::path(get, path = "/v1/stats", tag = "tracks", operation_id = "get_stats",
+    responses((status = 200, description = "The index as it is now", body = Stats)))]
 pub(super) async fn stats(State(api): State<Api>) -> Result<Json<Stats>, Problem> {
     let request = tonic::Request::new(v1::GetStatsRequest {});
     Ok(Json(api.catalog.get_stats(request).await?.into_inner().into()))

@@ -138,6 +138,7 @@ async fn errors_are_problems_with_a_reason_and_a_way_out() {
             ("/v1/match", "audio/wav", &large, 413, "TOO_LARGE"),
             ("/v1/match?max_matches=x", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
             ("/v1/match?max_matches=2000", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
+            ("/v1/tracks?=x", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
             ("/v1/match?nothing=1", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
             ("/v1/match", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
             ("/v1/tracks", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
@@ -172,7 +173,14 @@ async fn health_and_the_document_are_served() {
         {
             assert!(document["paths"][path].is_object(), "{path}");
         }
-        assert!(document["components"]["schemas"]["Problem"].is_object());
+        let schemas = &document["components"]["schemas"];
+        assert!(schemas["Problem"].is_object());
+        let body = &document["paths"]["/v1/match"]["post"]["requestBody"]["content"];
+        assert_eq!(body["audio/*"]["schema"]["format"], "binary", "{body}");
+        let form = &schemas["ClipForm"];
+        assert_eq!(form["required"], serde_json::json!(["audio"]), "{form}");
+        assert_eq!(form["properties"]["audio"]["format"], "binary", "{form}");
+        assert_eq!(form["properties"]["max_matches"]["maximum"], 1000, "{form}");
     })
     .await;
 }
@@ -199,24 +207,79 @@ async fn grpc_web_is_spoken_over_http_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_form_says_too_late_or_twice_is_refused_and_adds_nothing() {
+async fn fields_of_a_form_may_stand_behind_its_file_but_only_once() {
     let server = Server::start("").await;
     with(&server, |client| {
         let audio = wav(&tune(1, 5));
+        let (kind, body) = form(&[("title", "a"), ("title", "b")], ("audio", &audio));
+        let ((status, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
+        let detail = told["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains("title is there twice"), "{told}");
+        let ((status, told), _) =
+            client.send("POST", "/v1/tracks?title=a&title=b", "audio/wav", &audio);
+        let detail = told["detail"].as_str().unwrap();
+        assert!(status == 400 && detail.contains("title is there twice"), "{told}");
+        assert_eq!(client.get("/v1/tracks").1["tracks"].as_array().unwrap().len(), 0);
+
         let (kind, mut body) = form(&[], ("audio", &audio));
         let end = b"--XX--\r\n";
         body.truncate(body.len() - end.len());
         body.extend_from_slice(
             b"--XX\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nLate\r\n--XX--\r\n",
         );
-        let ((status, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
+        // The form is stronger than the address.
+        let address = "/v1/tracks?title=Early&artist=Somebody";
+        let ((status, told), _) = client.send("POST", address, &kind, &body);
+        let metadata = &told["track"]["metadata"];
+        assert_eq!((status, &metadata["title"]), (201, &"Late".into()), "{told}");
+        assert_eq!(metadata["artist"], "Somebody");
+        let (kind, body) = form(&[("max_matches", "0")], ("audio", &audio));
+        let ((status, told), _) = client.send("POST", "/v1/match?max_matches=1", &kind, &body);
         let detail = told["detail"].as_str().unwrap();
-        assert!(status == 400 && detail.contains("title comes after the audio"), "{told}");
-        let (kind, body) = form(&[("title", "a"), ("title", "b")], ("audio", &audio));
-        let ((status, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
-        let detail = told["detail"].as_str().unwrap();
-        assert!(status == 400 && detail.contains("title is there twice"), "{told}");
-        assert_eq!(client.get("/v1/tracks").1["tracks"].as_array().unwrap().len(), 0);
+        assert!(status == 400 && detail.contains("max_matches is \"0\""), "{told}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_in_which_no_field_begins_or_ends_is_not_received_for_ever() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        let junk = vec![b'j'; 8 << 20];
+        let head = b"--XX\r\nContent-Disposition: form-data; name=\"audio\"\r\nX-Junk: ";
+        for (path, begin) in [("/v1/tracks", &[][..]), ("/v1/tracks", head), ("/v1/match", &[])] {
+            let kind = "multipart/form-data; boundary=XX";
+            let ((status, told), _) = client.send("POST", path, kind, &[begin, &junk].concat());
+            let detail = told["detail"].as_str().unwrap();
+            assert!(status == 400 && detail.contains("bytes without a field"), "{path}: {told}");
+        }
+        // A file may be as long as files may be.
+        let (kind, body) = form(&[], ("audio", &junk));
+        let ((_, told), _) = client.send("POST", "/v1/tracks", &kind, &body);
+        assert_eq!(told["reason"], "AUDIO_UNDECODABLE", "{told}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_tell_their_methods_and_those_of_grpc_what_they_are_for() {
+    let server = Server::start("").await;
+    with(&server, |client| {
+        let service = "/earmark.v1.CatalogService/GetStats";
+        for (method, path, kind, expected, allowed) in [
+            ("PUT", "/v1/match", "audio/wav", 405, Some("POST")),
+            ("PUT", "/v1/tracks", "audio/wav", 405, Some("GET,HEAD,POST")),
+            ("POST", "/health/live", "text/plain", 405, Some("GET,HEAD")),
+            ("PUT", service, "application/grpc", 405, Some("POST")),
+            ("POST", service, "application/json", 415, None),
+            ("POST", service, "application/grpc", 400, None),
+        ] {
+            let ((status, told), headers) = client.send(method, path, kind, b"x");
+            assert_eq!(status, expected, "{method} {path}: {told}");
+            let allow = headers.get("allow").map(|value| value.to_str().unwrap());
+            assert_eq!(allow, allowed, "{method} {path}");
+            assert_eq!(headers["content-type"], "application/problem+json");
+        }
     })
     .await;
 }

@@ -210,3 +210,45 @@ async fn refusals_are_counted_by_what_was_at_its_limit() {
     index.open();
     busy.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_lead_nowhere_are_logged_and_counted_as_one_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path(), &["--metrics-listen", "127.0.0.1:0"]);
+    let metrics = server.said("metrics at ");
+    let url = server.url();
+    let over_http = move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        for nowhere in ["/a", "/b"] {
+            assert_eq!(agent.get(format!("{url}{nowhere}")).call().unwrap().status(), 404);
+        }
+        assert_eq!(agent.put(format!("{url}/v1/match")).send(&b"x"[..]).unwrap().status(), 405);
+        let of_grpc = format!("{url}/earmark.v1.MatchService/Match");
+        assert_eq!(agent.get(of_grpc).call().unwrap().status(), 405);
+    };
+    tokio::task::spawn_blocking(over_http).await.unwrap();
+    let elsewhere = format!("{}/elsewhere", server.url()).parse().unwrap();
+    let channel = tonic::transport::Endpoint::new(server.url()).unwrap().connect().await.unwrap();
+    let mut matcher = MatchServiceClient::with_origin(channel, elsewhere);
+    let refused = find(&mut matcher, Vec::new()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
+    let told = tokio::task::spawn_blocking(move || scrape(&metrics)).await.unwrap();
+    for (code, expected) in [("404", 2.0), ("405", 2.0), ("Unimplemented", 1.0)] {
+        let name = format!("earmark_requests_total{{call=\"other\",code=\"{code}\"}}");
+        assert_eq!(told.get(&name), Some(&expected), "{name} in {told:#?}");
+    }
+    assert_eq!(told.get("earmark_errors_total{reason=\"ARGUMENT_INVALID\"}"), Some(&5.0));
+    drop(matcher);
+    server.signal("-TERM");
+    let log = server.ended_with_log().await;
+    for (path, code) in [
+        ("GET /a", "404"),
+        ("PUT /v1/match", "405"),
+        ("GET /earmark.v1.MatchService/Match", "405"),
+        ("POST /elsewhere/earmark.v1.MatchService/Match", "Unimplemented"),
+    ] {
+        let is_it = |line: &str| line.contains(path) && line.contains(&format!("\"{code}\""));
+        assert!(log.lines().any(is_it), "{path} is not in {log}");
+    }
+}
