@@ -9,6 +9,7 @@
 mod backup;
 mod catalog;
 mod certificates;
+mod contract;
 mod http;
 mod limits;
 mod matching;

@@ -7,10 +7,10 @@ use std::process::Command;
 use crate::support::{Process, cut, tune, wav};
 
 /// Names the interpreter that has what these tests need installed.
-const PYTHON: &str = "EARMARK_TEST_PYTHON";
+pub(crate) const PYTHON: &str = "EARMARK_TEST_PYTHON";
 
 /// The interpreter; `None`, and a loud word, where there is none.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     if let Ok(python) = std::env::var(PYTHON) {
         return Some(python);
     }
