@@ -39,8 +39,9 @@ schemathesis.openapi.media_type(
 )
 schemathesis.openapi.format("binary", files)
 
-# Addresses and forms hold texts only: what is of another type is a text by the time it arrives.
+# What stands above a list of violations.
 HEADING = re.compile(r"s?(:? ?in (body|query))?")
+# Addresses and forms hold texts only: what is of another type is a text by the time it arrives.
 BECAME_TEXT = re.compile(
     r"violates `type` at \S+ \(was (string|object), became \w+\)"
     r"|violates `additionalProperties`(, `propertyNames`)? at /properties/attributes$"
