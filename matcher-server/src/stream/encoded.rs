@@ -121,9 +121,13 @@ impl Streams {
         };
         if let Some(status) = failed {
             self.work.metrics.failed(Reason::of(&status));
-            // The decoder ends, though its client may not read any more.
+            // Before the decoder ends, which would say that the stream is empty or broken.
+            let told = answers.try_send(Err(status));
+            // It ends, though its client may not read any more.
             drop(pieces);
-            let _ = answers.send_timeout(Err(status), self.config.stream_pause_max).await;
+            if let Err(mpsc::error::TrySendError::Full(status)) = told {
+                let _ = answers.send_timeout(status, self.config.stream_pause_max).await;
+            }
         }
     }
 }
