@@ -10,6 +10,7 @@ mod link;
 mod remote;
 mod remote_stream;
 mod told;
+mod trouble;
 mod upload;
 
 use std::num::NonZeroU32;

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::DefaultDirectRateLimiter;
@@ -204,6 +204,11 @@ impl Caller {
         }
         Ok(())
     }
+}
+
+/// Whose names of streams and requests it is that a request uses: its key's id, or empty without keys.
+pub(crate) fn owner(extensions: &Extensions) -> String {
+    extensions.get::<Caller>().map_or_else(String::new, |caller| caller.id().to_owned())
 }
 
 /// A request that may go on.

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use earmark_proto::v1;
 use earmark_proto::v1::add_track_header::Encoding;
 use fingerprint_core::fingerprint::Fingerprint;
-use fingerprint_core::index::{Added, Index, IndexError, NewTrack, TrackRecord};
+use fingerprint_core::index::{Added, Index, IndexError, Metadata, NewTrack, TrackRecord};
 use fingerprint_core::params::{Params, Role};
 use fingerprint_core::units::TrackId;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access;
 use crate::analysis::{decode_options, fingerprint_audio};
 use crate::config::Config;
 use crate::convert;
 use crate::metrics::{Metrics, Refusal};
 use crate::reason::Reason;
+use crate::repeats::{self, Repeats, Turn};
 use crate::status;
 use crate::upload::{Limits, Upload};
 use crate::work::{Cancel, Work};
@@ -34,6 +36,8 @@ pub(crate) struct Catalog {
     work: Work,
     /// One permit for each upload that is being received.
     open_uploads: Arc<Semaphore>,
+    /// What was answered to changes that their clients have named.
+    repeats: Repeats,
 }
 
 /// A place among the uploads that are being received.
@@ -52,7 +56,7 @@ impl Catalog {
         work: Work,
     ) -> Self {
         let open_uploads = Arc::new(Semaphore::new(config.uploads_open_max));
-        Self { index, params, config, work, open_uploads }
+        Self { index, params, config, work, open_uploads, repeats: Repeats::default() }
     }
 
     /// Runs a short read or write of the index.
@@ -81,12 +85,15 @@ impl Catalog {
         Ok(Place { limits, open })
     }
 
-    /// Adds a track that was received in its place.
+    /// Adds a track that was received in its place; `owner` is whose names of requests are meant.
     pub(crate) async fn add_upload(
         &self,
+        owner: &str,
         place: Place,
         mut upload: Upload,
     ) -> Result<v1::AddTrackResponse, Status> {
+        let request_id = std::mem::take(&mut upload.header.request_id);
+        convert::check_request_id(&request_id)?;
         let metadata = convert::metadata(upload.header.metadata.take())?;
         let given_id = std::mem::take(&mut upload.header.track_id);
         let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
@@ -94,6 +101,11 @@ impl Catalog {
             let text = format!("header.encoding {} is unknown", upload.header.encoding);
             return Err(Reason::ArgumentInvalid.status(text));
         }
+        let digest = added_digest(&upload, given_id.as_ref(), &metadata);
+        let claim = match self.repeats.turn(owner, &request_id, digest).await? {
+            Turn::First(claim) => claim,
+            Turn::Repeat(answer) => return Ok(answer),
+        };
         let (index, config, params) =
             (Arc::clone(&self.index), Arc::clone(&self.config), self.params);
         let metrics = self.work.metrics.clone();
@@ -105,20 +117,51 @@ impl Catalog {
             let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
             // The last chance to change nothing for a client that has gone.
             cancel.check()?;
-            let (added, record) = add(&*index, NewTrack { id, metadata, fingerprint })?;
+            let added = index.add(&[NewTrack { id, metadata, fingerprint }]);
+            let added = added.map_err(status::from_index)?.pop();
+            let Added { change, duplicate_of, record } =
+                added.expect("an index says of each track what adding it did");
             tracing::info!(
                 track_id = %record.id,
-                change = ?added.change,
+                request_id,
+                ?change,
                 duration_s = record.duration_s,
                 "track added"
             );
-            Ok(v1::AddTrackResponse {
+            let answer = v1::AddTrackResponse {
                 track: Some(convert::track_message(record)),
-                change: convert::change_message(added.change).into(),
-                duplicate_of: added.duplicate_of.into_iter().map(String::from).collect(),
-            })
+                change: convert::change_message(change).into(),
+                duplicate_of: duplicate_of.into_iter().map(String::from).collect(),
+            };
+            claim.answered(&answer);
+            Ok(answer)
         });
         job.await
+    }
+
+    /// Removes a track; `owner` is whose names of requests are meant.
+    pub(crate) async fn remove(
+        &self,
+        owner: &str,
+        request: v1::RemoveTrackRequest,
+    ) -> Result<v1::RemoveTrackResponse, Status> {
+        let v1::RemoveTrackRequest { track_id, request_id } = request;
+        convert::check_request_id(&request_id)?;
+        let id = convert::track_id(track_id)?;
+        let digest = repeats::digest("RemoveTrack", [id.as_str().as_bytes()]);
+        let claim = match self.repeats.turn(owner, &request_id, digest).await? {
+            Turn::First(claim) => claim,
+            Turn::Repeat(answer) => return Ok(answer),
+        };
+        self.look_up(move |index| {
+            let Some(record) = index.remove(&id)? else { return Ok(Err(not_found(&id))) };
+            tracing::info!(track_id = %id, request_id, "track removed");
+            let track = Some(convert::track_message(record));
+            let answer = v1::RemoveTrackResponse { track };
+            claim.answered(&answer);
+            Ok(Ok(answer))
+        })
+        .await?
     }
 
     /// The fingerprint of an upload; on a worker.
@@ -156,14 +199,18 @@ fn not_found(id: &TrackId) -> Status {
         .status(format!("there is no track {id}; ListTracks lists those there are"))
 }
 
-fn add(index: &dyn Index, track: NewTrack) -> Result<(Added, TrackRecord), Status> {
-    let id = track.id.clone();
-    let added = index.add(&[track]).map_err(status::from_index)?.pop();
-    let record = index.track(&id).map_err(status::from_index)?;
-    // Another client may have removed it in between.
-    let gone =
-        || Reason::Conflict.status(format!("track {id} was removed while it was added; try again"));
-    added.zip(record).ok_or_else(gone)
+/// What tells one AddTrack from another.
+fn added_digest(upload: &Upload, given_id: Option<&TrackId>, metadata: &Metadata) -> blake3::Hash {
+    let is_fingerprint = upload.header.encoding() == Encoding::Fingerprint;
+    let encoding: &[u8] = if is_fingerprint { b"fingerprint" } else { b"audio" };
+    let Metadata { title, artist, album, isrc, attributes } = metadata;
+    let texts = [title, artist, album, isrc].map(|text| text.as_deref().unwrap_or_default());
+    let texts = [given_id.map_or("", TrackId::as_str)].into_iter().chain(texts);
+    // Sorted, as a map of a message is not.
+    let attributes = attributes.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+    let audio = upload.spool.digest();
+    let parts = [encoding, audio.as_bytes()].into_iter();
+    repeats::digest("AddTrack", parts.chain(texts.chain(attributes).map(str::as_bytes)))
 }
 
 #[tonic::async_trait]
@@ -172,9 +219,10 @@ impl v1::catalog_service_server::CatalogService for Catalog {
         &self,
         request: Request<Streaming<v1::AddTrackRequest>>,
     ) -> Result<Response<v1::AddTrackResponse>, Status> {
+        let owner = access::owner(request.extensions());
         let place = self.begin_upload()?;
         let upload = Upload::receive(request.into_inner(), place.limits).await?;
-        self.add_upload(place, upload).await.map(Response::new)
+        self.add_upload(&owner, place, upload).await.map(Response::new)
     }
 
     async fn get_track(
@@ -205,13 +253,8 @@ impl v1::catalog_service_server::CatalogService for Catalog {
         &self,
         request: Request<v1::RemoveTrackRequest>,
     ) -> Result<Response<v1::RemoveTrackResponse>, Status> {
-        let id = convert::track_id(request.into_inner().track_id)?;
-        let wanted = id.clone();
-        let record = self.look_up(move |index| index.remove(&wanted)).await?;
-        let record = record.ok_or_else(|| not_found(&id))?;
-        tracing::info!(track_id = %id, "track removed");
-        let track = Some(convert::track_message(record));
-        Ok(Response::new(v1::RemoveTrackResponse { track }))
+        let owner = access::owner(request.extensions());
+        self.remove(&owner, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_stats(

@@ -26,6 +26,8 @@ pub(crate) const MATCHES_MAX: u32 = 1_000;
 /// Most tracks of a page.
 pub(crate) const PAGE_MAX: u32 = 1_000;
 const PAGE_DEFAULT: usize = 100;
+/// Longest name of a request in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Marks the tokens of this release.
 const TOKEN_PREFIX: &str = "p1-";
 /// Most peaks of a second of a fingerprint.
@@ -34,6 +36,18 @@ const TOKEN_PREFIX: &str = "p1-";
 /// peaks a second and below 600 in the worst case. Denser ones are made up, and matching them
 /// would take time that grows with the square.
 pub(crate) const PEAKS_PER_SECOND_MAX: usize = 2_000;
+
+/// Refuses a name of a request that is too long.
+pub(crate) fn check_request_id(request_id: &str) -> Result<(), Status> {
+    if request_id.len() > REQUEST_ID_BYTES_MAX {
+        let text = format!(
+            "request_id has {} bytes, at most {REQUEST_ID_BYTES_MAX} are allowed",
+            request_id.len()
+        );
+        return Err(Reason::ArgumentInvalid.status(text));
+    }
+    Ok(())
+}
 
 /// A backup. What is damaged in one is for the log: it has paths of this machine in it.
 pub(crate) fn backup_message(backup: Backup) -> v1::Backup {

@@ -23,6 +23,7 @@ mod match_service;
 mod metrics;
 pub mod opening;
 mod reason;
+mod repeats;
 pub mod security;
 mod status;
 mod stream;

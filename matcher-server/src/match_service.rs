@@ -28,8 +28,6 @@ use crate::work::{Manner, Work};
 
 /// Most clips of a batch.
 const BATCH_MAX: usize = 100;
-/// Longest name of a request in bytes.
-pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Recognises audio.
 #[derive(Debug, Clone)]
@@ -54,13 +52,7 @@ impl Matcher {
         manner: Manner,
     ) -> Result<v1::MatchResponse, Status> {
         let v1::MatchRequest { audio, options, request_id } = request;
-        if request_id.len() > REQUEST_ID_BYTES_MAX {
-            let text = format!(
-                "request_id has {} bytes, at most {REQUEST_ID_BYTES_MAX} are allowed",
-                request_id.len()
-            );
-            return Err(Reason::ArgumentInvalid.status(text));
-        }
+        convert::check_request_id(&request_id)?;
         let deadline_ms = options.as_ref().map_or(0, |options| options.deadline_ms);
         let options = convert::match_options(options)?;
         let source = audio.and_then(|audio| audio.source).ok_or_else(|| {

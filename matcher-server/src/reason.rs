@@ -44,6 +44,8 @@ pub(crate) enum Reason {
     ClientStalled,
     /// Another request came in between.
     Conflict,
+    /// The request has the name of another one.
+    RequestIdReused,
     /// The server only reads its index.
     ReadOnly,
     /// The server is not set up for this.
@@ -60,7 +62,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// All of them.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::ArgumentInvalid,
         Self::AudioUndecodable,
         Self::TooLarge,
@@ -75,6 +77,7 @@ impl Reason {
         Self::DeadlinePassed,
         Self::ClientStalled,
         Self::Conflict,
+        Self::RequestIdReused,
         Self::ReadOnly,
         Self::NotConfigured,
         Self::StorageFull,
@@ -100,6 +103,7 @@ impl Reason {
             Self::DeadlinePassed => "DEADLINE_PASSED",
             Self::ClientStalled => "CLIENT_STALLED",
             Self::Conflict => "CONFLICT",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::ReadOnly => "READ_ONLY",
             Self::NotConfigured => "NOT_CONFIGURED",
             Self::StorageFull => "STORAGE_FULL",
@@ -111,9 +115,10 @@ impl Reason {
 
     fn code(self) -> Code {
         match self {
-            Self::ArgumentInvalid | Self::AudioUndecodable | Self::FingerprintMalformed => {
-                Code::InvalidArgument
-            }
+            Self::ArgumentInvalid
+            | Self::AudioUndecodable
+            | Self::FingerprintMalformed
+            | Self::RequestIdReused => Code::InvalidArgument,
             Self::KeyMissing | Self::KeyInvalid => Code::Unauthenticated,
             Self::ScopeMissing => Code::PermissionDenied,
             Self::TooLarge | Self::KeyLimit | Self::ServerBusy | Self::StorageFull => {
@@ -135,7 +140,7 @@ impl Reason {
     pub(crate) fn http_status(self) -> u16 {
         match self {
             Self::ArgumentInvalid | Self::FingerprintMalformed => 400,
-            Self::AudioUndecodable => 422,
+            Self::AudioUndecodable | Self::RequestIdReused => 422,
             Self::TooLarge => 413,
             Self::TrackNotFound => 404,
             Self::ClientStalled => 408,

@@ -198,6 +198,7 @@ impl Streams {
             claim,
             format,
             batch_count: 0,
+            refused: None,
             stop: self.stop.subscribe(),
         };
         tokio::spawn(follower.run(session, permit, resumed));
@@ -260,6 +261,8 @@ struct Follower {
     claim: Option<Claim>,
     format: Format,
     batch_count: u32,
+    /// Why the key is no longer accepted: told behind what was heard until then.
+    refused: Option<Status>,
     stop: watch::Receiver<bool>,
 }
 
@@ -281,8 +284,12 @@ impl Follower {
                     match returned {
                         // The stream has ended.
                         None => {
-                            log(started, "ended");
-                            if let Err(Broken::Failed(status)) = told {
+                            let failed = match told {
+                                Err(Broken::Failed(status)) => Some(status),
+                                _ => self.refused.take(),
+                            };
+                            log(started, failed.as_ref().map_or("ended", Status::message));
+                            if let Some(status) = failed {
                                 self.fail(status);
                             }
                             return;
@@ -342,15 +349,17 @@ impl Follower {
                 Err(_) if audio.is_empty() => return Err(Broken::Failed(self.streams.paused())),
                 Err(_) => break,
                 Ok(None) => return Ok(Batch { audio, since, is_last: true }),
-                // The connection is broken; whatever was wrong with a message was the transport's.
-                Ok(Some(Err(status))) => {
-                    return Err(match status.code() {
-                        Code::OutOfRange | Code::InvalidArgument | Code::Unauthenticated => {
-                            Broken::Failed(status)
-                        }
-                        _ => Broken::Gone,
-                    });
-                }
+                Ok(Some(Err(status))) => match status.code() {
+                    Code::Unauthenticated => {
+                        self.refused = Some(status);
+                        return Ok(Batch { audio, since, is_last: true });
+                    }
+                    Code::OutOfRange | Code::InvalidArgument => {
+                        return Err(Broken::Failed(status));
+                    }
+                    // The connection is broken; whatever was wrong with a message was the transport's.
+                    _ => return Err(Broken::Gone),
+                },
                 Ok(Some(Ok(message))) => match message.part {
                     Some(Part::Audio(piece)) => {
                         if audio.is_empty() {

@@ -86,6 +86,7 @@ impl Upload {
 pub(crate) struct Spool {
     bytes_max: u64,
     byte_count: u64,
+    hasher: blake3::Hasher,
     block: Vec<u8>,
     file: Option<NamedTempFile>,
 }
@@ -93,7 +94,8 @@ pub(crate) struct Spool {
 impl Spool {
     /// Nothing yet, and at most `bytes_max` bytes.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, byte_count: 0, block: Vec::new(), file: None }
+        let hasher = blake3::Hasher::new();
+        Self { bytes_max, byte_count: 0, hasher, block: Vec::new(), file: None }
     }
 
     /// Adds a piece.
@@ -110,11 +112,17 @@ impl Spool {
             );
             return Err(Reason::TooLarge.status(text));
         }
+        self.hasher.update(&data);
         if self.block.len() + data.len() > BLOCK_BYTES {
             self.flush().await?;
         }
         self.block.extend_from_slice(&data);
         Ok(())
+    }
+
+    /// Digest of all bytes, however they were cut.
+    pub(crate) fn digest(&self) -> blake3::Hash {
+        self.hasher.finalize()
     }
 
     /// To be called after the last piece.
@@ -217,6 +225,14 @@ mod tests {
             assert_eq!(spool.read(total).unwrap(), vec![7; total], "{sizes:?}");
             assert_eq!(spool.file.is_none(), total <= BLOCK_BYTES, "{sizes:?}");
             assert_eq!(spool.read(total - 1).unwrap_err().code(), Code::ResourceExhausted);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_has_the_digest_of_its_bytes_however_they_were_cut() {
+        for sizes in [vec![5], vec![2, 0, 3]] {
+            let parts = [header()].into_iter().chain(sizes.into_iter().map(data)).collect();
+            assert_eq!(receive(parts).await.unwrap().spool.digest(), blake3::hash(&[7; 5]));
         }
     }
 

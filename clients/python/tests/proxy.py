@@ -19,6 +19,8 @@ class Proxy:
         self._lock = threading.Lock()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connection_count = 0
+        # While it is set, what the server says is lost.
+        self.loses_answers = threading.Event()
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -55,13 +57,16 @@ class Proxy:
             with self._lock:
                 self._open += [client, server]
                 self.connection_count += 1
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+            for ends in ((client, server, None), (server, client, self.loses_answers)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(
+        source: socket.socket, sink: socket.socket, is_lost: threading.Event | None
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                if is_lost is None or not is_lost.is_set():
+                    sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,7 +20,11 @@ from earmark_client import (
     NotFound,
     TrackFields,
 )
+from proxy import Proxy
 from server_process import ServerProcess
+from test_source import wait_until
+
+Answer = TypeVar("Answer")
 
 
 def test_a_track_is_added_read_found_and_removed(client: Client, testdata: Path) -> None:
@@ -197,3 +204,42 @@ def test_a_server_that_is_gone_is_told(server: ServerProcess) -> None:
         with pytest.raises(Busy) as caught:
             client.stats()
         assert caught.value.code == "UNAVAILABLE"
+
+
+def with_lost_answer(proxy: Proxy, call: Callable[[], Answer], done: Callable[[], bool]) -> Answer:
+    """Makes a call whose first answer is lost with its connection, once `done` says it was made."""
+    proxy.loses_answers.set()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(call)
+        try:
+            wait_until(done, 20)
+        finally:
+            proxy.loses_answers.clear()
+            proxy.cut()
+        return future.result()
+
+
+def test_changes_whose_answers_are_lost_are_made_once(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "tune.wav"
+    path.write_bytes(wav(tune(1, 20)))
+    client.add_file(path, "copy")
+
+    def is_there() -> bool:
+        return client.stats().track_count == 2
+
+    with Proxy(server.address) as proxy, Client(proxy.address) as behind:
+        assert behind.stats().track_count == 1
+        added = with_lost_answer(proxy, lambda: behind.add_file(path, "a", title="A"), is_there)
+        assert (added.change, added.duplicate_of) == ("inserted", ("copy",))
+        removed = with_lost_answer(proxy, lambda: behind.remove_track("a"), lambda: not is_there())
+        assert removed == added.track
+    # By a name of the caller's own, and late: what others have removed stays so.
+    again = client.add_file(path, "b", request_id="mine")
+    client.remove_track("b")
+    assert client.add_file(path, "b", request_id="mine") == again
+    assert not is_there()
+    with pytest.raises(InvalidAudioOrArgument) as caught:
+        client.add_file(path, "c", request_id="mine")
+    assert caught.value.reason == "REQUEST_ID_REUSED"

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from certificates import issue
-from earmark_client import Busy, Client, EarmarkError, Pcm
+from earmark_client import Busy, Client, ConnectionFailed, EarmarkError, Pcm
 from earmark_client._connection import parse_target
 from earmark_client._generated.earmark.v1 import catalog_pb2
 from fake_server import fake_server
@@ -145,7 +145,7 @@ def test_encrypted_connections_are_made_with_the_given_roots() -> None:
                 assert client.stats().track_count == 7
         strangers = trustme.CA().cert_pem.bytes()
         with Client(address, root_certificates=strangers, retries=0) as client:
-            with pytest.raises(Busy):
+            with pytest.raises(ConnectionFailed):
                 client.stats()
         with Client(address, retries=0) as client, pytest.raises(Busy):
             client.stats()

@@ -16,6 +16,7 @@ from earmark_client import (
     Aborted,
     Busy,
     Client,
+    ConnectionFailed,
     DeadlineExceeded,
     EarmarkError,
     FailedPrecondition,
@@ -124,6 +125,11 @@ def test_pauses_grow_to_a_limit() -> None:
         assert 0 <= pause_s <= limit_s
 
 
+def test_what_does_not_fit_together_is_not_tried_again() -> None:
+    backoff = Backoff(None, time.monotonic() + 1e6)
+    assert backoff.pause_s(ConnectionFailed("", "UNAVAILABLE")) is None
+
+
 @pytest.mark.parametrize(
     ("code", "error_class"),
     [
@@ -206,9 +212,11 @@ def test_uploads_are_sent_again_from_the_start(tmp_path: Path) -> None:
         added = client.add_file(path, "id", title="Title")
     assert added.change == "unspecified"
     assert [len(upload) for upload in uploads] == [3, 5, 5]
+    assert len(uploads[0][0].header.request_id) == 32
     for upload in uploads[1:]:
         assert upload[0].header.track_id == "id"
         assert upload[0].header.metadata.title == "Title"
+        assert upload[0].header.request_id == uploads[0][0].header.request_id
         assert b"".join(request.data for request in upload) == data
         assert max(len(request.data) for request in upload) == 256 * 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,17 @@ import trustme
 
 from audio import RATE_HZ, silence
 from certificates import issue, tls_options
-from earmark_client import Busy, Client, Pcm, Started, Unauthenticated
+from earmark_client import (
+    Busy,
+    Client,
+    ConnectionFailed,
+    EarmarkError,
+    Pcm,
+    Started,
+    Unauthenticated,
+)
 from key_file import KeyFile
+from proxy import Proxy
 from server_process import ServerProcess
 
 # What the server's addresses begin with, and so the name that its certificate must have.
@@ -45,11 +55,12 @@ def server(
         yield process
 
 
-def what_fails(client: Client) -> str:
+def what_fails(client: Client, error_class: type[EarmarkError] = ConnectionFailed) -> str:
     """What is told of a connection that cannot be made."""
-    with client, pytest.raises(Busy) as caught:
+    with client, pytest.raises(EarmarkError) as caught:
         client.stats()
-    assert caught.value.code == "UNAVAILABLE"
+    assert type(caught.value) is error_class
+    assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", None)
     return caught.value.message
 
 
@@ -64,14 +75,23 @@ def test_a_root_of_our_own_is_trusted(server: ServerProcess, roots: bytes) -> No
 
 def test_another_root_is_not_trusted(server: ServerProcess, stranger: trustme.CA) -> None:
     for roots in (None, stranger.cert_pem.bytes()):
-        client = Client(f"https://{server.address}", root_certificates=roots, retries=1)
+        client = Client(f"https://{server.address}", root_certificates=roots)
         assert "give its root as root_certificates" in what_fails(client)
 
 
 def test_a_stream_says_what_is_not_trusted(server: ServerProcess) -> None:
     with Client(f"https://{server.address}", retries=0) as client:
-        with pytest.raises(Busy, match="root_certificates"):
+        with pytest.raises(ConnectionFailed, match="root_certificates"):
             next(client.match_stream([silence(1)], format=Pcm(RATE_HZ)))
+
+
+def test_what_cannot_get_better_is_not_tried_again(server: ServerProcess) -> None:
+    with Proxy(server.address) as proxy:
+        target = f"https://{proxy.address}"
+        start_s = time.monotonic()
+        assert "root_certificates" in what_fails(Client(target, retries=10**6, timeout_s=60))
+        # Far less than the pauses of a few retries.
+        assert time.monotonic() - start_s < 10
 
 
 def test_a_certificate_for_another_name_is_told(
@@ -86,7 +106,8 @@ def test_a_certificate_for_another_name_is_told(
 def test_who_encrypts_and_who_does_not_are_told_apart(
     server: ServerProcess, server_binary: str, roots: bytes, tmp_path: Path
 ) -> None:
-    assert "take https://" in what_fails(Client(server.address, retries=0))
+    # It looks as if the server were being restarted.
+    assert "take https://" in what_fails(Client(server.address, retries=0), Busy)
     with ServerProcess(server_binary, tmp_path / "index") as plain:
         client = Client(f"https://{plain.address}", root_certificates=roots, retries=0)
         assert "does not encrypt" in what_fails(client)
@@ -124,7 +145,7 @@ def test_client_and_server_show_each_other_certificates(
             events = list(client.match_stream([silence(1)], format=Pcm(RATE_HZ)))
             assert isinstance(events[0], Started)
         for wrong in ({}, issue(stranger, "client@example.org")._asdict()):
-            client = Client(target, root_certificates=roots, retries=1, **wrong)
+            client = Client(target, root_certificates=roots, **wrong)
             assert "give private_key and certificate_chain" in what_fails(client)
         # Whom to trust is not settled by a certificate of one's own.
         assert "root_certificates" in what_fails(Client(target, retries=0, **own))

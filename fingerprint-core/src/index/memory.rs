@@ -65,7 +65,7 @@ impl State {
                 let changed = old.metadata != track.metadata;
                 old.metadata = track.metadata.clone();
                 let change = if changed { Change::MetadataUpdated } else { Change::Unchanged };
-                return Ok(Added { change, duplicate_of });
+                return Ok(Added { change, duplicate_of, record: old.clone() });
             }
             change = Change::Replaced;
         }
@@ -77,8 +77,9 @@ impl State {
             self.postings.extend(postings);
             Ok::<_, IndexError>(())
         })?;
+        let record = entry.record.clone();
         self.tracks.insert(track.id.clone(), (entry.record, entry.peaks.into()));
-        Ok(Added { change, duplicate_of })
+        Ok(Added { change, duplicate_of, record })
     }
 }
 

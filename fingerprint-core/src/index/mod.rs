@@ -94,12 +94,14 @@ pub struct NewTrack {
 }
 
 /// What adding a track did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Added {
     /// The change.
     pub change: Change,
     /// Other tracks with the very same decoded audio, in ascending order. They are kept.
     pub duplicate_of: Vec<TrackId>,
+    /// The track as it is stored with this change, whatever becomes of it afterwards.
+    pub record: TrackRecord,
 }
 
 /// The change that adding a track made.

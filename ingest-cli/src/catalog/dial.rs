@@ -1,5 +1,6 @@
 //! How a server is reached: its address, whom to trust, and the key that every call shows.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,10 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
+use super::trouble::{Trouble, look};
 use crate::args::{ConnectArgs, KEY_ENV};
 
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
@@ -27,6 +31,7 @@ pub(crate) struct Dial {
     endpoint: Endpoint,
     bearer: Bearer,
     url: String,
+    args: ConnectArgs,
 }
 
 /// The key, as every call shows it.
@@ -75,31 +80,50 @@ impl Dial {
                 "the key is sent to {url} without encryption: whoever listens can use it"
             );
         }
-        Ok(Self { endpoint, bearer: Bearer::new(token)?, url })
+        Ok(Self { endpoint, bearer: Bearer::new(token)?, url, args: args.clone() })
     }
 
-    /// Connects within `timeout`.
+    /// Connects within `timeout`, and asks the server whether it is there: only then a server tells what it thinks
+    /// of our certificate, or that it wants TLS.
     ///
     /// # Errors
     ///
-    /// If nobody answers.
+    /// If nobody answers, or the two do not come together.
     pub(crate) async fn connect(&self, timeout: Duration) -> Result<Calls> {
         let endpoint = self.endpoint.clone().connect_timeout(CONNECT_TIMEOUT.min(timeout));
         let channel = endpoint.connect().await.map_err(|error| {
-            let error = anyhow!(error);
-            let url = &self.url;
-            // rustls tells the client of what it does not trust; the rest looks like any broken connection.
-            let about_certificate =
-                error.chain().any(|cause| cause.to_string().contains("certificate"));
-            error.context(if about_certificate {
-                format!(
-                    "{url}: the connection is not to be trusted, or the server does not trust us; give --ca-cert FILE with the certificate that signed the server's, and --client-cert and --client-key if it asks for one"
-                )
-            } else {
-                format!("no server answers at {url}; is earmark-server running?")
-            })
+            let trouble = Trouble::of_connecting(&error);
+            anyhow!(error).context(trouble.explain(&self.url))
         })?;
+        // Open to everybody. Whatever the server itself answers, it is there.
+        let mut health = HealthClient::new(channel.clone());
+        let asked = health.check(HealthCheckRequest::default());
+        let Ok(answer) = tokio::time::timeout(timeout, asked).await else {
+            bail!(
+                "whoever listens at {} did not answer within {}; is it an earmark-server? If it is only slow, raise --timeout",
+                self.url,
+                humantime::format_duration(timeout)
+            );
+        };
+        if let Some(broken) = answer.as_ref().err().and_then(Error::source) {
+            let trouble = match Trouble::of_first_call(broken) {
+                Trouble::Broken(words) => self.look().await.unwrap_or(Trouble::Broken(words)),
+                trouble => trouble,
+            };
+            bail!(trouble.explain(&self.url));
+        }
         Ok(InterceptedService::new(channel, self.bearer.clone()))
+    }
+
+    /// What is wrong with the server, or with us, that a look can tell.
+    async fn look(&self) -> Option<Trouble> {
+        let uri = self.endpoint.uri();
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        if uri.scheme_str() == Some("https") {
+            look::encrypted(host, uri.port_u16().unwrap_or(443), &self.args).await
+        } else {
+            look::plain(host, uri.port_u16().unwrap_or(80)).await
+        }
     }
 
     /// The server's address.

@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 
 use super::convert;
 use super::dial::Dial;
-use super::link::Link;
+use super::link::{Link, new_request_id, request_within};
 use super::remote_stream::RemoteFollower;
 use super::upload::read_whole;
 use super::{AddError, Answer, Audio, Catalog, Follower, Recording, Stats, Stored, Track};
@@ -87,9 +87,9 @@ impl Catalog for RemoteCatalog {
             ..v1::MatchRequest::default()
         };
         let link = &self.link;
-        let response = self.wait(link.retry(|| {
+        let response = self.wait(link.retry(|left| {
             let request = request.clone();
-            async move { link.matcher().r#match(link.request(request)).await }
+            async move { link.matcher().r#match(request_within(left, request)).await }
         }))?;
         convert::answer(response)
     }
@@ -100,9 +100,9 @@ impl Catalog for RemoteCatalog {
 
     fn track(&self, id: &TrackId) -> Result<Option<Track>> {
         let link = &self.link;
-        let found = self.wait(link.retry(|| async {
+        let found = self.wait(link.retry(|left| async move {
             let request = v1::GetTrackRequest { track_id: id.to_string() };
-            found(link.catalog().get_track(link.request(request)).await)
+            found(link.catalog().get_track(request_within(left, request)).await)
         }))?;
         found.and_then(|response| response.track).map(convert::track).transpose()
     }
@@ -113,9 +113,10 @@ impl Catalog for RemoteCatalog {
         let mut page_token = String::new();
         while left > 0 {
             let page_size = u32::try_from(left).map_or(PAGE_LEN, |left| left.min(PAGE_LEN));
-            let page = self.wait(link.retry(|| async {
-                let request = v1::ListTracksRequest { page_size, page_token: page_token.clone() };
-                link.catalog().list_tracks(link.request(request)).await
+            let token = &page_token;
+            let page = self.wait(link.retry(|left| async move {
+                let request = v1::ListTracksRequest { page_size, page_token: token.clone() };
+                link.catalog().list_tracks(request_within(left, request)).await
             }))?;
             for track in page.tracks {
                 if left == 0 || !visit(convert::track(track)?)? {
@@ -133,9 +134,12 @@ impl Catalog for RemoteCatalog {
 
     fn remove(&self, id: &TrackId) -> Result<bool> {
         let link = &self.link;
-        let removed = self.wait(link.retry(|| async {
-            let request = v1::RemoveTrackRequest { track_id: id.to_string() };
-            found(link.catalog().remove_track(link.request(request)).await)
+        // The same at each try: a repeat is answered as the first was.
+        let request_id = &new_request_id()?;
+        let removed = self.wait(link.retry(|left| async move {
+            let (track_id, request_id) = (id.to_string(), request_id.clone());
+            let request = v1::RemoveTrackRequest { track_id, request_id };
+            found(link.catalog().remove_track(request_within(left, request)).await)
         }))?;
         Ok(removed.is_some())
     }
@@ -147,8 +151,8 @@ impl Catalog for RemoteCatalog {
 
     fn stats(&self) -> Result<Stats> {
         let link = &self.link;
-        let stats = self.wait(link.retry(|| async {
-            link.catalog().get_stats(link.request(v1::GetStatsRequest {})).await
+        let stats = self.wait(link.retry(|left| async move {
+            link.catalog().get_stats(request_within(left, v1::GetStatsRequest {})).await
         }))?;
         convert::stats(stats)
     }
@@ -167,8 +171,8 @@ impl Catalog for RemoteCatalog {
     fn backups(&self, folder: Option<&Path>) -> Result<Vec<Backup>> {
         refuse_folder(folder)?;
         let link = &self.link;
-        let listed = self.wait(link.retry(|| async {
-            link.backups().list_backups(link.request(v1::ListBackupsRequest {})).await
+        let listed = self.wait(link.retry(|left| async move {
+            link.backups().list_backups(request_within(left, v1::ListBackupsRequest {})).await
         }))?;
         listed.backups.into_iter().map(convert::backup).collect()
     }

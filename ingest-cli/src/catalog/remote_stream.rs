@@ -32,6 +32,8 @@ const CHUNK_MS: u32 = 500;
 const CHUNKS_MAX: usize = 8;
 /// What was sent in this time is remembered, for a server that has lost it.
 const REMEMBERED_MS: u32 = 60_000;
+/// For how long a broken connection is made anew: longer than a server takes to start again, and the audio waits.
+const RECONNECT_MAX: Duration = Duration::from_secs(15);
 /// How often the last answers are asked for.
 const LAST_ATTEMPTS_MAX: u32 = 3;
 /// Level of a fingerprint that nobody asks for.
@@ -86,7 +88,18 @@ impl<'a> RemoteFollower<'a> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let stream_id = format!("earmark-monitor-{}-{}", std::process::id(), now.as_nanos());
-        let (connection, _) = connect(runtime, link, &options, &stream_id, 0)?;
+        let mut patience = patience(link);
+        let connection = loop {
+            match connect(runtime, link, &options, &stream_id, 0) {
+                Ok((connection, _)) => break connection,
+                Err(error) => {
+                    let status = error.downcast::<Status>()?;
+                    if !runtime.block_on(patience.lasts(&status)) {
+                        return Err(link.explain_last(&status, &patience));
+                    }
+                }
+            }
+        };
         Ok(Self {
             runtime,
             link,
@@ -146,14 +159,14 @@ impl<'a> RemoteFollower<'a> {
 
     /// Goes on with the stream over another connection, if there is a point in it.
     fn reconnect(&mut self, mut status: Status, rows: &mut Vec<LiveRow>) -> Result<()> {
-        let mut patience = Patience::default();
+        let mut patience = patience(self.link);
         loop {
             // What the server does not say itself means that the connection broke.
             if reason(&status).is_none() {
                 status = Status::unavailable(status.message());
             }
             if !self.runtime.block_on(patience.lasts(&status)) {
-                return Err(self.link.explain(&status));
+                return Err(self.link.explain_last(&status, &patience));
             }
             let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
             let connected =
@@ -230,6 +243,10 @@ impl Follower for RemoteFollower<'_> {
             self.reconnect(failed, rows)?;
         }
     }
+}
+
+fn patience(link: &Link) -> Patience {
+    Patience::of(RECONNECT_MAX.min(link.timeout()))
 }
 
 /// Opens the stream, and returns what the server says first. A [`Status`] is in the error if the server

@@ -16,7 +16,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::link::{Link, Patience, reason};
+use super::link::{Link, Patience, new_request_id, reason};
 use super::{AddError, Audio, Recording, Stored, convert};
 
 /// Reason of a server that cannot store any more.
@@ -35,16 +35,18 @@ impl Link {
     ///
     /// [`AddError`] says whether this track or the catalog is at fault.
     pub(super) async fn add(&self, track: &Recording) -> Result<Stored, AddError> {
-        let mut patience = Patience::default();
+        // The same at each try: a repeat is answered as the first was.
+        let request_id = new_request_id().map_err(AddError::Catalog)?;
+        let mut patience = Patience::of(self.timeout());
         loop {
-            let status = match self.upload(track).await? {
+            let status = match self.upload(track, &request_id).await? {
                 Ok(response) => return convert::stored(response).map_err(AddError::Track),
                 Err(status) => status,
             };
             if patience.lasts(&status).await {
                 continue;
             }
-            let error = self.explain(&status);
+            let error = self.explain_last(&status, &patience);
             // Only what would meet every other track as well ends a job.
             return Err(match status.code() {
                 Code::Unavailable
@@ -65,6 +67,7 @@ impl Link {
     async fn upload(
         &self,
         track: &Recording,
+        request_id: &str,
     ) -> Result<Result<v1::AddTrackResponse, Status>, AddError> {
         let encoding = match &track.audio {
             Audio::Fingerprint(_) => v1::add_track_header::Encoding::Fingerprint,
@@ -74,6 +77,7 @@ impl Link {
             track_id: track.id.as_ref().map(TrackId::to_string).unwrap_or_default(),
             metadata: Some(convert::metadata(&track.metadata)),
             encoding: encoding.into(),
+            request_id: request_id.to_owned(),
         };
         let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
         let header = Message { part: Some(v1::add_track_request::Part::Header(header)) };

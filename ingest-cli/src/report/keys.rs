@@ -82,7 +82,8 @@ pub(crate) fn list(rows: &[KeyRow], format: TextFormat) -> Result<()> {
     if format == TextFormat::Json {
         return rows.iter().try_for_each(json);
     }
-    let mut table = table(["key id", "name", "scopes", "status", "limits", "created", "expires"]);
+    let mut table =
+        table(["key id", "name", "scopes", "status", "limits", "created", "expires", "revoked"]);
     for row in rows {
         table.add_row([
             row.key_id.clone(),
@@ -92,6 +93,7 @@ pub(crate) fn list(rows: &[KeyRow], format: TextFormat) -> Result<()> {
             row.limits(),
             row.created_at.clone(),
             row.expires_at.clone().unwrap_or_default(),
+            row.revoked_at.clone().unwrap_or_default(),
         ]);
     }
     Ok(line(&table.to_string())?)

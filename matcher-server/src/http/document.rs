@@ -164,7 +164,7 @@ const OF_AUDIO: [Reason; 5] = [
 ];
 /// Why a call may fail that adds a track.
 const OF_ADDING: [Reason; 4] =
-    [Reason::ClientStalled, Reason::Conflict, Reason::ReadOnly, Reason::StorageFull];
+    [Reason::ClientStalled, Reason::RequestIdReused, Reason::ReadOnly, Reason::StorageFull];
 
 /// Why a call may fail, besides [`OF_ALL`].
 fn reasons(operation_id: &str) -> Vec<Reason> {
@@ -176,6 +176,7 @@ fn reasons(operation_id: &str) -> Vec<Reason> {
         "remove_track" => vec![
             Reason::ArgumentInvalid,
             Reason::TrackNotFound,
+            Reason::RequestIdReused,
             Reason::ReadOnly,
             Reason::StorageFull,
         ],

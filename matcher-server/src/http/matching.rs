@@ -12,8 +12,7 @@ use super::options::{MatchQuery, NameHeader};
 use super::problem::Problem;
 use super::shapes::{Binary, ClipForm};
 use super::{Api, REQUEST_ID, body};
-use crate::match_service::REQUEST_ID_BYTES_MAX;
-use crate::reason::Reason;
+use crate::convert;
 use crate::work::Manner;
 
 /// Searches for the tracks that are in one clip
@@ -38,13 +37,7 @@ pub(super) async fn match_clip(
     // Before the clip is received in vain.
     MatchQuery::of(fields.clone())?;
     let header_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    if let Some(id) = header_id.filter(|id| id.len() > REQUEST_ID_BYTES_MAX) {
-        let text = format!(
-            "the header X-Request-Id has {} bytes, at most {REQUEST_ID_BYTES_MAX} are allowed",
-            id.len()
-        );
-        return Err(Problem::new(Reason::ArgumentInvalid, text));
-    }
+    convert::check_request_id(header_id.unwrap_or_default())?;
     let header_id = header_id.map(str::to_owned);
     let (source, of_form) = body::clip(request).await?;
     fields.extend(of_form);

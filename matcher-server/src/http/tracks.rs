@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use earmark_proto::v1;
 use earmark_proto::v1::add_track_header::Encoding;
 use earmark_proto::v1::catalog_service_server::CatalogService;
@@ -13,12 +13,13 @@ use serde::Deserialize;
 use tonic::Status;
 use utoipa::IntoParams;
 
-use super::Api;
 use super::body::{self, Kind};
 use super::fields::{self, QueryFields};
 use super::model::{AddedTrack, Stats, Track, TrackPage};
 use super::problem::Problem;
 use super::shapes::{Binary, NamedTrackForm, TrackForm, attributes};
+use super::{Api, REQUEST_ID};
+use crate::access;
 use crate::convert;
 use crate::reason::Reason;
 use crate::upload::Upload;
@@ -73,6 +74,16 @@ pub(super) struct MetadataQuery {
     attributes: Option<BTreeMap<String, String>>,
 }
 
+/// The caller's name for a request that changes something.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it documents the header, which is read as it is")]
+pub(super) struct ChangeHeader {
+    /// Names the request. Sent again with the same name it gets the answer of the first, for an hour.
+    #[param(rename = "X-Request-Id", max_length = 128, pattern = r"^[ -~]*$")]
+    request_id: Option<String>,
+}
+
 /// Stands in the document for all names that are not told there.
 pub(super) const ATTRIBUTES: &str = "attributes";
 
@@ -94,8 +105,12 @@ pub(super) struct PageQuery {
 /// (`application/vnd.earmark.fingerprint`); or a form with the recording as the file `audio` (or
 /// `fingerprint`), whose other fields are the metadata, in any order; they are stronger than the same in the address.
 /// When the answer arrives, the track is on disk and can be found.
+///
+/// Who sends the request again with the same `X-Request-Id`, because the answer was lost, gets the answer of the
+/// first, and nothing is changed twice. Another request with that name is refused (`REQUEST_ID_REUSED`). Names are
+/// remembered for an hour, the last 100,000, and not beyond a restart of the server; errors are not.
 #[utoipa::path(post, path = "/v1/tracks", tag = "tracks", operation_id = "add_track",
-    params(IdQuery, MetadataQuery),
+    params(IdQuery, MetadataQuery, ChangeHeader),
     request_body(description = "The recording", content(
         (inline(Binary) = "audio/*"), (inline(Binary) = "video/*"),
         (inline(Binary) = "application/octet-stream"),
@@ -115,7 +130,7 @@ pub(super) async fn add(
 
 /// Adds or replaces the recording of this id, as `POST /v1/tracks` does
 #[utoipa::path(put, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "put_track",
-    params(PathId, MetadataQuery),
+    params(PathId, MetadataQuery, ChangeHeader),
     request_body(description = "The recording", content(
         (inline(Binary) = "audio/*"), (inline(Binary) = "video/*"),
         (inline(Binary) = "application/octet-stream"),
@@ -142,24 +157,37 @@ async fn receive(
     mut fields: BTreeMap<String, String>,
     request: Request,
 ) -> Result<(StatusCode, Json<AddedTrack>), Problem> {
+    let owner = access::owner(request.extensions());
+    let request_id = request_id(request.headers())?;
     let place = api.catalog.begin_upload()?;
     // Before the recording is received in vain.
-    let told = header(id.clone(), fields.clone(), Kind::Audio)?.track_id;
+    let told = header(id.clone(), String::new(), fields.clone(), Kind::Audio)?.track_id;
     if !told.is_empty() {
         convert::track_id(told)?;
     }
     let (kind, spool, of_form) = body::recording(request, place.limits).await?;
     fields.extend(of_form);
-    let upload = Upload { header: header(id, fields, kind)?, spool };
-    let answer = api.catalog.add_upload(place, upload).await?;
+    let upload = Upload { header: header(id, request_id, fields, kind)?, spool };
+    let answer = api.catalog.add_upload(&owner, place, upload).await?;
     let is_new = answer.change() == v1::add_track_response::Change::Inserted;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(answer.into())))
 }
 
+/// The caller's name for a request that changes something; empty if there is none.
+fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(REQUEST_ID) else { return Ok(String::new()) };
+    // Passed over, it would be no protection for a client that counts on it.
+    value.to_str().map(str::to_owned).map_err(|_| {
+        let text = "the header X-Request-Id may have visible ASCII characters only";
+        Problem::new(Reason::ArgumentInvalid, text)
+    })
+}
+
 /// What comes of the fields of a track.
 fn header(
     id: Option<String>,
+    request_id: String,
     mut fields: BTreeMap<String, String>,
     kind: Kind,
 ) -> Result<v1::AddTrackHeader, Problem> {
@@ -176,7 +204,7 @@ fn header(
     let (album, isrc) = (take("album"), take("isrc"));
     let attributes: HashMap<String, String> = fields.into_iter().collect();
     let metadata = Some(v1::Metadata { title, artist, album, isrc, attributes });
-    Ok(v1::AddTrackHeader { track_id, metadata, encoding: Encoding::from(kind).into() })
+    Ok(v1::AddTrackHeader { track_id, metadata, encoding: Encoding::from(kind).into(), request_id })
 }
 
 /// Lists tracks in ascending order of their ids, in pages
@@ -211,15 +239,18 @@ pub(super) async fn get(
 }
 
 /// Removes one track; it never answers again once this has returned
-#[utoipa::path(delete, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "remove_track", params(PathId),
+#[utoipa::path(delete, path = "/v1/tracks/{track_id}", tag = "tracks", operation_id = "remove_track", params(PathId, ChangeHeader),
     responses((status = 200, description = "The track as it was", body = Track)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    extensions: Extensions,
 ) -> Result<Json<Track>, Problem> {
     let Path(track_id) = id?;
-    let request = tonic::Request::new(v1::RemoveTrackRequest { track_id });
-    Ok(Json(only(api.catalog.remove_track(request).await?.into_inner().track)?))
+    let request = v1::RemoveTrackRequest { track_id, request_id: request_id(&headers)? };
+    let owner = access::owner(&extensions);
+    Ok(Json(only(api.catalog.remove(&owner, request).await?.track)?))
 }
 
 /// Sizes and counts of the index

@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::session::{PROGRESS_MS, Search, check_end};
 use super::{
@@ -56,11 +57,13 @@ impl Streams {
         let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
         let (pieces, waiting) = mpsc::channel(PIECES_MAX);
         let (streams, answers) = (self.clone(), sender.clone());
+        let refused = Arc::new(OnceLock::new());
+        let refusal = Arc::clone(&refused);
         let cancel = self.work.streams.cancel();
         let runtime = Handle::current();
         let job = move || {
             let _permits = (permit, encoded);
-            let decoder = Decoder { streams, answers, cancel, runtime };
+            let decoder = Decoder { streams, answers, cancel, runtime, refused };
             let listener = Listener::new(options, &decoder.streams.params, start_ms);
             let pieces = Pieces { waiting, rest: Bytes::new() };
             let run = AssertUnwindSafe(|| decoder.run(listener, start_ms, pieces));
@@ -75,7 +78,7 @@ impl Streams {
             self.work.metrics.refused(Refusal::Threads);
             Reason::ServerBusy.status("server has no thread left for a stream; try again later")
         })?;
-        tokio::spawn(self.clone().receive_encoded(requests, pieces, sender));
+        tokio::spawn(self.clone().receive_encoded(requests, pieces, sender, refusal));
         Ok(ReceiverStream::new(receiver))
     }
 
@@ -85,6 +88,7 @@ impl Streams {
         mut requests: Requests,
         pieces: mpsc::Sender<Bytes>,
         answers: Sender,
+        refusal: Arc<OnceLock<Status>>,
     ) {
         let mut stop = self.stop.subscribe();
         let failed = loop {
@@ -96,6 +100,11 @@ impl Streams {
             match message {
                 Err(_) => break Some(self.paused()),
                 Ok(None) => break None,
+                // The key is no longer accepted, which the decoder tells behind what it has heard until then.
+                Ok(Some(Err(status))) if status.code() == Code::Unauthenticated => {
+                    let _ = refusal.set(status);
+                    break None;
+                }
                 Ok(Some(Err(status))) => break Some(status),
                 Ok(Some(Ok(v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }))) => {
                     if audio.position.is_some() {
@@ -138,6 +147,8 @@ struct Decoder {
     answers: Sender,
     cancel: Cancel,
     runtime: Handle,
+    /// Why the audio ended, if its client's key is no longer accepted.
+    refused: Arc<OnceLock<Status>>,
 }
 
 impl Decoder {
@@ -199,7 +210,9 @@ impl Decoder {
             }
         }
         let ended = decoded.map_err(|error| status::from_decode(error, "the stream")).map(drop);
-        let failed = failed.or(ended.and(last).err());
+        // Of audio that was cut off the decoder may complain too.
+        let refused = self.refused.get().cloned();
+        let failed = failed.or(refused).or(ended.and(last).err());
         if let Some(status) = failed {
             self.send(Err(status));
         }

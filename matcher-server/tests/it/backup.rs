@@ -84,7 +84,7 @@ async fn a_follower_refuses_changes_and_answers_the_rest() {
     };
     tokio::time::timeout(limit, seen).await.unwrap();
     let added = add(&mut reading, "y", &wav(&tune(2, 5))).await.unwrap_err();
-    let request = RemoveTrackRequest { track_id: "x".to_owned() };
+    let request = RemoveTrackRequest { track_id: "x".to_owned(), ..RemoveTrackRequest::default() };
     let removed = reading.remove_track(request).await.unwrap_err();
     for status in [added, removed] {
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");

@@ -29,7 +29,7 @@ fn get(id: &str) -> GetTrackRequest {
 }
 
 fn remove(id: &str) -> RemoveTrackRequest {
-    RemoveTrackRequest { track_id: id.to_owned() }
+    RemoveTrackRequest { track_id: id.to_owned(), ..RemoveTrackRequest::default() }
 }
 
 #[tokio::test]
@@ -51,6 +51,7 @@ async fn a_track_is_added_updated_replaced_and_removed() {
         track_id: "x".to_owned(),
         metadata: Some(metadata.clone()),
         encoding: Encoding::Audio.into(),
+        ..AddTrackHeader::default()
     };
     let messages = tokio_stream::iter(upload(header, &wav(&first)));
     let updated = catalog.add_track(messages).await.unwrap().into_inner();

@@ -16,6 +16,7 @@ mod matching;
 mod metrics;
 mod process;
 mod python;
+mod repeats;
 mod security;
 mod services;
 mod stream;

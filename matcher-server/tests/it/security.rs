@@ -10,8 +10,8 @@ use earmark_proto::v1::match_stream_response::Event;
 use earmark_proto::v1::pcm_format::Encoding;
 use earmark_proto::v1::stream_header::Format;
 use earmark_proto::v1::{
-    BatchMatchRequest, GetStatsRequest, ListTracksRequest, MatchStreamRequest, MatchStreamResponse,
-    PcmFormat, StreamHeader,
+    AddTrackHeader, BatchMatchRequest, EncodedFormat, GetStatsRequest, ListTracksRequest,
+    MatchStreamRequest, MatchStreamResponse, PcmFormat, StreamAudio, StreamHeader,
 };
 use matcher_server::keys::{KeyFile, NewKey, Scope, Token};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ use ureq::Agent;
 
 use crate::certificates::Authority;
 use crate::process::refuses_to_start;
-use crate::support::{Process, Server, query, tune, wav};
+use crate::support::{Process, Server, query, tune, upload, wav};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,6 +45,11 @@ impl Keys {
         let mut new = NewKey { name: "k".to_owned(), scopes: [scope].into(), ..NewKey::default() };
         change(&mut new);
         self.file.create(new).unwrap().1
+    }
+
+    /// A key that may change the catalog.
+    pub(crate) fn ingesting(&self) -> Token {
+        self.create(Scope::Ingest, |_| {})
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -218,6 +223,52 @@ async fn a_revoked_key_is_refused_and_its_streams_end() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "KEY_INVALID"));
     let status = matcher.r#match(with_key(query(wav(&tune(1, 3))), &token)).await.unwrap_err();
     assert_eq!(reason(&status), "KEY_INVALID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_until_the_key_was_revoked_is_told() {
+    let keys = Keys::new();
+    let admin = keys.create(Scope::Admin, |_| {});
+    let tokens = [(); 2].map(|()| keys.create(Scope::Match, |_| {}));
+    let server = Server::start(&keys.setting()).await;
+    let audio = wav(&tune(1, 30));
+    let header = AddTrackHeader { track_id: "x".to_owned(), ..AddTrackHeader::default() };
+    let track = with_key(tokio_stream::iter(upload(header, &audio)), &admin);
+    server.catalog().await.add_track(track).await.unwrap();
+    let mut matcher = server.matcher().await;
+    let encoding = Encoding::S16.into();
+    let pcm = PcmFormat { sample_rate_hz: 16_000, channel_count: 1, encoding };
+    let formats = [Format::Pcm(pcm), Format::Encoded(EncodedFormat {})];
+    for (format, token) in formats.into_iter().zip(&tokens) {
+        // Half of the track, without or with the head of the file.
+        let head = if matches!(format, Format::Pcm(_)) { 44 } else { 0 };
+        let header = StreamHeader { format: Some(format), ..StreamHeader::default() };
+        let (requests, sent) = mpsc::channel(100);
+        requests.send(MatchStreamRequest { part: Some(Part::Header(header)) }).await.unwrap();
+        let call = matcher.match_stream(with_key(ReceiverStream::new(sent), token));
+        let mut answers = call.await.unwrap().into_inner();
+        for piece in audio[head..audio.len() / 2].chunks(16_000) {
+            let audio = StreamAudio { data: piece.to_vec().into(), position: None };
+            requests.send(MatchStreamRequest { part: Some(Part::Audio(audio)) }).await.unwrap();
+        }
+        let until_refused = async {
+            let mut last = None;
+            loop {
+                match answers.message().await {
+                    Ok(message) => last = message.unwrap().event,
+                    Err(status) => break (last, status),
+                }
+                if let Some(Event::MatchStarted(_)) = last {
+                    keys.file.revoke(token.id()).unwrap();
+                }
+            }
+        };
+        let (last, status) = tokio::time::timeout(PATIENCE, until_refused).await.unwrap();
+        assert_eq!(reason(&status), "KEY_INVALID");
+        let Some(Event::MatchEnded(ended)) = last else { panic!("{last:?}") };
+        let end_s = ended.r#match.unwrap().query_end_s;
+        assert!((end_s - 15.0).abs() < 1.0, "{end_s}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ impl Calls {
             track_id: id.to_owned(),
             metadata: Some(v1::Metadata { title: format!("Title of {id}"), ..Default::default() }),
             encoding: encoding.into(),
+            ..v1::AddTrackHeader::default()
         };
         let header = v1::AddTrackRequest { part: Some(Part::Header(header)) };
         let piece =
@@ -66,13 +67,15 @@ impl Calls {
         .await
     }
 
-    /// Removes a track.
+    /// Removes a track, by a call of this name, which may be empty.
     pub(crate) async fn remove(
         &self,
         soak: &Soak,
         id: &str,
+        request_id: &str,
     ) -> Result<v1::RemoveTrackResponse, Status> {
-        let request = v1::RemoveTrackRequest { track_id: id.to_owned() };
+        let request =
+            v1::RemoveTrackRequest { track_id: id.to_owned(), request_id: request_id.to_owned() };
         patiently(soak, || {
             let (mut client, request) = (self.catalog.clone(), request.clone());
             async move { client.remove_track(request).await }

@@ -70,7 +70,7 @@ async fn add(soak: &Soak, calls: &Calls, number: usize) {
 async fn remove(soak: &Soak, calls: &Calls, number: usize) {
     let id = &soak.sound.recordings[number].id;
     soak.ledger.note(number, State::Unsure);
-    match calls.remove(soak, id).await {
+    match calls.remove(soak, id, "").await {
         Ok(_) => {
             soak.ledger.note(number, State::Absent);
             soak.tally.count("recordings removed");

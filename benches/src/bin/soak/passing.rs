@@ -129,15 +129,18 @@ async fn hear(
 /// Removes a track, after which nothing of it may be left.
 async fn take_out(soak: &Soak, calls: &Calls, track: &Passing) -> Result<()> {
     let id = &track.id;
-    if let Err(status) = calls.remove(soak, id).await {
-        soak.tally.wrong(&format!("removing {id}: {status}"));
-        return Ok(());
+    // Told twice, as by a client that has not heard the answer.
+    for _ in 0..2 {
+        if let Err(status) = calls.remove(soak, id, id).await {
+            soak.tally.wrong(&format!("removing {id}: {status}"));
+            return Ok(());
+        }
     }
     match calls.track(soak, id).await {
         Ok(None) => {}
         other => soak.tally.wrong(&format!("{id} was removed, and is read as {other:?}")),
     }
-    match calls.remove(soak, id).await {
+    match calls.remove(soak, id, "").await {
         Err(status) if status.code() == Code::NotFound => {}
         other => soak.tally.wrong(&format!("{id} was removed, and is removed again: {other:?}")),
     }

@@ -12,6 +12,7 @@ from .client import Client
 from .errors import (
     Aborted,
     Busy,
+    ConnectionFailed,
     DeadlineExceeded,
     EarmarkError,
     FailedPrecondition,
@@ -59,6 +60,7 @@ __all__ = [
     "BlockCache",
     "Busy",
     "Client",
+    "ConnectionFailed",
     "DeadlineExceeded",
     "EarmarkError",
     "Encoded",

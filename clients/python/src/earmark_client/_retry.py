@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from .errors import EarmarkError
+from .errors import ConnectionFailed, EarmarkError
 
 # What may be over after a pause. Everything else would fail again.
 RETRIED_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
@@ -37,7 +37,7 @@ class Backoff:
 
         A pause that the server asks for is kept, unless it does not fit before the end.
         """
-        if error.code not in RETRIED_CODES:
+        if error.code not in RETRIED_CODES or isinstance(error, ConnectionFailed):
             return None
         if error.reason is not None and error.retry_after_s is None:
             # A server that names its reasons says of those that pass when to come back; of too

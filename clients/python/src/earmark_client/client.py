@@ -24,6 +24,11 @@ from .stream import MatchStream
 AnyPath = Union[str, "os.PathLike[str]"]
 
 
+def _new_request_id() -> str:
+    """A name for a call that changes something, by which the server knows a repeat of it."""
+    return uuid.uuid4().hex
+
+
 class Client:
     """A connection to an Earmark server. Threads may share it; use it in a `with` statement.
 
@@ -225,11 +230,14 @@ class Client:
         attributes: Mapping[str, str] | None = None,
         *,
         timeout_s: float | None = None,
+        request_id: str | None = None,
     ) -> Added:
         """Adds a recording, or replaces it if its id is there with other audio.
 
-        When this returns, the track is on the server's disk and can be found. Adding the same again
-        changes nothing, so this is retried like all other calls, from the start of the file.
+        When this returns, the track is on the server's disk and can be found. This is retried like
+        all other calls, from the start of the file: all tries have one request id, so that the
+        server adds the track once, and answers a repeat as it answered the first, whatever others
+        have changed in between.
 
         Args:
             path: An audio or video file of any codec that the server can decode.
@@ -242,9 +250,12 @@ class Client:
                 64 KiB.
             timeout_s: Longest time of this call in seconds; None means the client's, and a second
                 more for each MiB of the file.
+            request_id: Names this call, in at most 128 bytes. Whoever gives it makes the call again
+                by calling with it again within an hour; another call must have another. None makes
+                one up.
 
-        Raises InvalidAudioOrArgument if the file cannot be decoded, and OSError if it cannot be
-        read.
+        Raises InvalidAudioOrArgument if the file cannot be decoded or the request id is that of
+        another call, and OSError if the file cannot be read.
 
         """
         header = catalog_pb2.AddTrackHeader(
@@ -253,6 +264,7 @@ class Client:
                 title=title, artist=artist, album=album, isrc=isrc, attributes=attributes
             ),
             encoding=catalog_pb2.AddTrackHeader.ENCODING_AUDIO,
+            request_id=_new_request_id() if request_id is None else request_id,
         )
         return _convert.added(_upload.upload(self._connection, Path(path), header, timeout_s))
 
@@ -288,12 +300,16 @@ class Client:
         answer = self._call(self._connection.catalog.GetTrack, request)
         return _convert.track(answer.track)
 
-    def remove_track(self, track_id: str) -> Track:
+    def remove_track(self, track_id: str, *, request_id: str | None = None) -> Track:
         """Removes one track, and returns what was stored; it never answers again.
 
-        Raises NotFound, also if an earlier try removed it but its answer was lost.
+        Retried as all calls are, and done once: a try whose answer was lost is answered again,
+        unless the server was restarted in between. `request_id` as of `add_file`. Raises NotFound.
         """
-        request = catalog_pb2.RemoveTrackRequest(track_id=track_id)
+        request = catalog_pb2.RemoveTrackRequest(
+            track_id=track_id,
+            request_id=_new_request_id() if request_id is None else request_id,
+        )
         answer = self._call(self._connection.catalog.RemoveTrack, request)
         return _convert.track(answer.track)
 

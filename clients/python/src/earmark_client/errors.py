@@ -53,10 +53,18 @@ class NotFound(EarmarkError):
 class Busy(EarmarkError):
     """The server is not there, has too much to do, or the key's limits are reached: try later.
 
-    Raised after all retries. That no connection can be made because of certificates is told so too,
-    as grpcio does not keep the two apart; the message says what to change.
+    Raised after all retries. A server that wants encryption looks, to a client without, like one
+    that is being restarted, and is told so too; the message says what to try.
 
     Of a server that gives no `reason` it may also mean that so much is never taken.
+    """
+
+
+class ConnectionFailed(EarmarkError):
+    """Client and server do not come together: certificates or encryption do not fit.
+
+    The message says what to change; the code is `UNAVAILABLE`. Not tried again: it would only fail
+    again.
     """
 
 
@@ -102,9 +110,9 @@ _CLASSES_BY_REASON: dict[str | None, type[EarmarkError]] = {
     "STORAGE_FULL": ServerError,
 }
 
-# What helps if no connection can be made. The texts of grpcio are no contract: of one that is not
-# recognised the caller gets the text alone.
-_CONNECTION_HINTS = (
+# What helps if no connection can be made, and will not be however often it is tried. The texts of
+# grpcio are no contract: of one that is not recognised the caller gets the text alone, as Busy.
+_MISFITS = (
     (
         re.compile("CERTIFICATE_VERIFY_FAILED"),
         "the server's certificate is not trusted; give its root as root_certificates, if it is"
@@ -127,11 +135,10 @@ _CONNECTION_HINTS = (
         "the server wants another certificate, or one at all; give private_key and"
         " certificate_chain of a root that it trusts",
     ),
-    (
-        re.compile("failed to connect .*Socket closed"),
-        "the server hangs up; if it encrypts, take https://",
-    ),
 )
+# A server that wants encryption does this to a client without, but one that is stopping too.
+_HUNG_UP = re.compile("failed to connect .*Socket closed")
+_HUNG_UP_HINT = "the server hangs up; if it encrypts, take https://"
 
 
 def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
@@ -144,14 +151,12 @@ def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
     error_class = _CLASSES_BY_REASON.get(reason) or _CLASSES.get(code, ServerError)
     message = error.details() or ""
     if code == "UNAVAILABLE" and reason is None:
-        message = _with_hint(message)
+        hint = next((hint for pattern, hint in _MISFITS if pattern.search(message)), None)
+        if hint is not None:
+            return ConnectionFailed(f"{hint} ({message})", code)
+        if _HUNG_UP.search(message):
+            message = f"{_HUNG_UP_HINT} ({message})"
     return error_class(message, code, reason, retry_after_s)
-
-
-def _with_hint(message: str) -> str:
-    hints = (hint for pattern, hint in _CONNECTION_HINTS if pattern.search(message))
-    hint = next(hints, None)
-    return message if hint is None else f"{hint} ({message})"
 
 
 def _details(

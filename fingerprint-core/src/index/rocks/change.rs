@@ -84,22 +84,18 @@ impl Inner {
         let mut change = Change::Inserted;
         if let Some(old) = self.track(&track.id)? {
             if old.content_hash == hash {
-                let change = if old.metadata == track.metadata {
-                    Change::Unchanged
-                } else {
-                    self.put_record(
-                        &TrackRecord { metadata: track.metadata.clone(), ..old },
-                        batch,
-                    )?;
-                    Change::MetadataUpdated
-                };
-                return Ok(Added { change, duplicate_of });
+                if old.metadata == track.metadata {
+                    return Ok(Added { change: Change::Unchanged, duplicate_of, record: old });
+                }
+                let record = TrackRecord { metadata: track.metadata.clone(), ..old };
+                self.put_record(&record, batch)?;
+                return Ok(Added { change: Change::MetadataUpdated, duplicate_of, record });
             }
             self.remove_into(old, pending, batch);
             change = Change::Replaced;
         }
-        self.insert_into(&track.into(), next, pending, batch)?;
-        Ok(Added { change, duplicate_of })
+        let record = self.insert_into(&track.into(), next, pending, batch)?;
+        Ok(Added { change, duplicate_of, record })
     }
 
     /// Adds a track whose id is not there, or is removed by the same batch.
@@ -109,14 +105,14 @@ impl Inner {
         next: &mut u32,
         pending: &mut Pending,
         batch: &mut WriteBatch,
-    ) -> Result<(), IndexError> {
+    ) -> Result<TrackRecord, IndexError> {
         let mut entry = write::lay_out(recording, *next, &self.params)?;
         // Given out whether or not the batch succeeds.
         *next = entry.record.span.end();
         self.buffer_postings(&mut entry, &self.store().active);
         self.put_entry(&entry, batch)?;
-        pending.added.push(entry.record);
-        Ok(())
+        pending.added.push(entry.record.clone());
+        Ok(entry.record)
     }
 
     /// Writes a batch of tracks with different ids just as they are told, in the place of those of

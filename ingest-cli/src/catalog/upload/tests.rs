@@ -1,5 +1,6 @@
 //! Uploads as a server sees them.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use earmark_proto::v1::{
     RemoveTrackResponse, Track,
 };
 use fingerprint_core::index::Metadata;
+use fingerprint_core::units::TrackId;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,9 +32,21 @@ const STORING: Duration = Duration::from_millis(300);
 /// What a server got: how many bytes, and whether the call was still there when it was stored.
 type Seen = (usize, bool);
 
-/// A server that only looks at uploads.
+/// A server that only looks at uploads, and at the names of changes.
 struct Witness {
     seen: mpsc::Sender<Seen>,
+    names: mpsc::Sender<String>,
+    /// How many changes it refuses at first.
+    refusals: AtomicUsize,
+}
+
+impl Witness {
+    /// Takes the name of a change; fails as a server that is about to stop.
+    fn note(&self, name: String) -> Result<(), Status> {
+        self.names.send(name).unwrap();
+        let left = self.refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        left.map_or(Ok(()), |_| Err(Status::unavailable("")))
+    }
 }
 
 /// Tells how a call ended; if nothing else does, by being dropped with it.
@@ -56,8 +71,9 @@ impl CatalogService for Witness {
         let mut call = Call { seen: &self.seen, byte_count: 0, is_stored: false };
         let mut stream = request.into_inner();
         while let Some(message) = stream.message().await? {
-            if let Some(Part::Data(bytes)) = message.part {
-                call.byte_count += bytes.len();
+            match message.part.unwrap() {
+                Part::Data(bytes) => call.byte_count += bytes.len(),
+                Part::Header(header) => self.note(header.request_id)?,
             }
         }
         // A cancelled call looks like one that ended: the transport reports its reset as the end
@@ -85,9 +101,10 @@ impl CatalogService for Witness {
 
     async fn remove_track(
         &self,
-        _: Request<RemoveTrackRequest>,
+        request: Request<RemoveTrackRequest>,
     ) -> Result<Response<RemoveTrackResponse>, Status> {
-        Err(Status::not_found(""))
+        self.note(request.into_inner().request_id)?;
+        Ok(Response::new(RemoveTrackResponse::default()))
     }
 
     async fn get_stats(
@@ -98,19 +115,28 @@ impl CatalogService for Witness {
     }
 }
 
-/// Uploads `audio` to a witness: the client's result, and what the witness saw.
-fn upload(audio: Audio) -> (Result<(), AddError>, Seen) {
-    let (sender, seen) = mpsc::channel();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+/// Starts a witness, and connects to it.
+fn witness(
+    refusals: usize,
+) -> (Runtime, RemoteCatalog, mpsc::Receiver<Seen>, mpsc::Receiver<String>) {
+    let ((sender, seen), (names, named)) = (mpsc::channel(), mpsc::channel());
+    let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     runtime.spawn(async move {
-        let service = CatalogServiceServer::new(Witness { seen: sender });
+        let service =
+            CatalogServiceServer::new(Witness { seen: sender, names, refusals: refusals.into() });
         let incoming = TcpListenerStream::new(listener);
         tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
     });
     let dial = Dial::new(&url, &ConnectArgs::default()).unwrap();
     let catalog = RemoteCatalog::connect(&dial, PATIENCE).unwrap();
+    (runtime, catalog, seen, named)
+}
+
+/// Uploads `audio` to a witness: the client's result, and what the witness saw.
+fn upload(audio: Audio) -> (Result<(), AddError>, Seen) {
+    let (_runtime, catalog, seen, _named) = witness(0);
     let recording = Recording { id: None, metadata: Metadata::default(), audio };
     let result = catalog.add(vec![recording]).remove(0).map(drop);
     (result, seen.recv_timeout(PATIENCE).unwrap())
@@ -138,4 +164,21 @@ fn a_file_that_cannot_be_read_to_its_end_is_not_stored() {
     assert!(!is_stored, "the server has stored a part of the file");
     let Err(AddError::Track(error)) = result else { panic!("{result:?}") };
     assert!(format!("{error:#}").contains("could not be read"), "{error:#}");
+}
+
+#[test]
+fn all_tries_of_a_change_have_its_name_and_no_other_has() {
+    let (_runtime, catalog, _seen, named) = witness(2);
+    let audio = Audio::Bytes(vec![7].into());
+    let recording = Recording { id: None, metadata: Metadata::default(), audio };
+    catalog.add(vec![recording]).remove(0).unwrap();
+    let names: Vec<_> = named.try_iter().collect();
+    assert!(names.len() == 3 && names.iter().all(|name| *name == names[0]), "{names:?}");
+    let (_runtime, catalog, _seen, named) = witness(1);
+    let id = TrackId::new("T").unwrap();
+    assert!(catalog.remove(&id).unwrap() && catalog.remove(&id).unwrap());
+    let removals: Vec<_> = named.try_iter().collect();
+    assert_eq!(removals[0], removals[1]);
+    assert!(removals[2] != removals[0] && removals[0] != names[0], "{removals:?}");
+    assert_eq!(names[0].len(), 32);
 }

@@ -16,7 +16,7 @@ class AddTrackRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[AddTrackHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class AddTrackHeader(_message.Message):
-    __slots__ = ("track_id", "metadata", "encoding")
+    __slots__ = ("track_id", "metadata", "encoding", "request_id")
     class Encoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ENCODING_UNSPECIFIED: _ClassVar[AddTrackHeader.Encoding]
@@ -28,10 +28,12 @@ class AddTrackHeader(_message.Message):
     TRACK_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     track_id: str
     metadata: _track_pb2.Metadata
     encoding: AddTrackHeader.Encoding
-    def __init__(self, track_id: _Optional[str] = ..., metadata: _Optional[_Union[_track_pb2.Metadata, _Mapping]] = ..., encoding: _Optional[_Union[AddTrackHeader.Encoding, str]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, track_id: _Optional[str] = ..., metadata: _Optional[_Union[_track_pb2.Metadata, _Mapping]] = ..., encoding: _Optional[_Union[AddTrackHeader.Encoding, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class AddTrackResponse(_message.Message):
     __slots__ = ("track", "change", "duplicate_of")
@@ -84,10 +86,12 @@ class ListTracksResponse(_message.Message):
     def __init__(self, tracks: _Optional[_Iterable[_Union[_track_pb2.Track, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RemoveTrackRequest(_message.Message):
-    __slots__ = ("track_id",)
+    __slots__ = ("track_id", "request_id")
     TRACK_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     track_id: str
-    def __init__(self, track_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, track_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RemoveTrackResponse(_message.Message):
     __slots__ = ("track",)

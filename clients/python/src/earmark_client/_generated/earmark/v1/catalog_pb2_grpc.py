@@ -8,6 +8,16 @@ from earmark_client._generated.earmark.v1 import catalog_pb2 as earmark_dot_v1_d
 class CatalogServiceStub(object):
     """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
     match will do.
+
+    Changes can be repeated. A client that does not know whether its AddTrack or RemoveTrack was carried out, because the
+    connection broke before the answer came, sends it again with the same request_id: it gets the answer of the first,
+    and nothing is changed twice, whatever others have changed meanwhile. A repeat that comes while the first still runs
+    waits for it, for as long as its own deadline allows. A request_id that was used for another request (another call,
+    track_id, metadata or audio) is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED). Request ids are those of a key:
+    two keys may use the same. The server remembers the answers of the last hour, at most 100,000 and 64 MiB of them,
+    the oldest are forgotten first. Errors are not remembered: a call that failed may be sent again. After a restart of
+    the server nothing is remembered; then, and without a request_id, an AddTrack sent again says UNCHANGED, or adds
+    what was removed meanwhile, and a RemoveTrack says NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -46,6 +56,16 @@ class CatalogServiceStub(object):
 class CatalogServiceServicer(object):
     """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
     match will do.
+
+    Changes can be repeated. A client that does not know whether its AddTrack or RemoveTrack was carried out, because the
+    connection broke before the answer came, sends it again with the same request_id: it gets the answer of the first,
+    and nothing is changed twice, whatever others have changed meanwhile. A repeat that comes while the first still runs
+    waits for it, for as long as its own deadline allows. A request_id that was used for another request (another call,
+    track_id, metadata or audio) is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED). Request ids are those of a key:
+    two keys may use the same. The server remembers the answers of the last hour, at most 100,000 and 64 MiB of them,
+    the oldest are forgotten first. Errors are not remembered: a call that failed may be sent again. After a restart of
+    the server nothing is remembered; then, and without a request_id, an AddTrack sent again says UNCHANGED, or adds
+    what was removed meanwhile, and a RemoveTrack says NOT_FOUND.
     """
 
     def AddTrack(self, request_iterator, context):
@@ -128,6 +148,16 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 class CatalogService(object):
     """Keeps the catalog. If the server wants keys, one of scope ingest is needed; for GetTrack and GetStats one of scope
     match will do.
+
+    Changes can be repeated. A client that does not know whether its AddTrack or RemoveTrack was carried out, because the
+    connection broke before the answer came, sends it again with the same request_id: it gets the answer of the first,
+    and nothing is changed twice, whatever others have changed meanwhile. A repeat that comes while the first still runs
+    waits for it, for as long as its own deadline allows. A request_id that was used for another request (another call,
+    track_id, metadata or audio) is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED). Request ids are those of a key:
+    two keys may use the same. The server remembers the answers of the last hour, at most 100,000 and 64 MiB of them,
+    the oldest are forgotten first. Errors are not remembered: a call that failed may be sent again. After a restart of
+    the server nothing is remembered; then, and without a request_id, an AddTrack sent again says UNCHANGED, or adds
+    what was removed meanwhile, and a RemoveTrack says NOT_FOUND.
     """
 
     @staticmethod

@@ -16,7 +16,8 @@ class MatchServiceStub(object):
     If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
     one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
     PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
-    counts as a request. A stream ends when its key is revoked or expires.
+    counts as a request. A stream ends when its key is revoked or expires, with the last events of what was heard until
+    then before the error.
     """
 
     def __init__(self, channel):
@@ -52,7 +53,8 @@ class MatchServiceServicer(object):
     If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
     one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
     PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
-    counts as a request. A stream ends when its key is revoked or expires.
+    counts as a request. A stream ends when its key is revoked or expires, with the last events of what was heard until
+    then before the error.
     """
 
     def Match(self, request, context):
@@ -130,7 +132,8 @@ class MatchService(object):
     If the server wants keys, calls carry the metadata "authorization: Bearer KEY" with a key of scope match; without
     one they fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), with one of another scope with
     PERMISSION_DENIED (SCOPE_MISSING), beyond the key's limits with RESOURCE_EXHAUSTED (KEY_LIMIT). Each clip of a batch
-    counts as a request. A stream ends when its key is revoked or expires.
+    counts as a request. A stream ends when its key is revoked or expires, with the last events of what was heard until
+    then before the error.
     """
 
     @staticmethod
