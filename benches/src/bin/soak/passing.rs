@@ -19,7 +19,7 @@ use crate::ledger::State;
 use crate::sound::{cut, fingerprint, tune, wav};
 
 /// Length of a track in seconds.
-const TRACK_S: usize = 20;
+const TRACK_S: usize = 40;
 /// Where in a track its clip begins, and how long it is, in tenths of a second.
 const CLIP_DS: (usize, usize) = (70, 60);
 /// Tracks that are there at a time.

@@ -13,9 +13,10 @@ use crate::Soak;
 const PERIOD: Duration = Duration::from_secs(2);
 /// Time between two lines of progress.
 const TOLD_PERIOD: Duration = Duration::from_secs(60);
-/// Below this many looks caches are still filling, and nothing can be said about growth: five minutes.
-const LOOKS_MIN: usize = 150;
-/// How much the last quarter may lie above the second one: 10 %, and these.
+/// Below this many looks, 20 minutes, nothing can be said about growth: postings gather in memory until there are two
+/// million of them, and both halves of the time must have seen that.
+const LOOKS_MIN: usize = 600;
+/// How much the most of the second half may lie above that of the first: 10 %, and these.
 const GROWTH_MAX: Taken = Taken { resident_kib: 16 << 10, file_count: 16, thread_count: 4 };
 
 /// What the process takes at one time.
@@ -76,14 +77,11 @@ fn look(pid: u32) -> Result<Taken> {
 impl Memory {
     /// Prints what was taken; whether it grew.
     pub(crate) fn report(&self) -> bool {
-        let quarter = |number: usize| {
-            let len = self.looks.len() / 4;
-            &self.looks[number * len..(number + 1) * len]
-        };
         if self.looks.len() < LOOKS_MIN {
-            tell("whether memory grows cannot be told yet; soak for ten minutes or more");
+            tell("whether memory grows cannot be told yet; soak for half an hour or more");
             return false;
         }
+        let (first, second) = self.looks.split_at(self.looks.len() / 2);
         let rows = [
             ("MiB", 10, (|taken| taken.resident_kib) as fn(&Taken) -> u64),
             ("files", 0, |taken| taken.file_count),
@@ -91,13 +89,13 @@ impl Memory {
         ];
         let mut has_grown = false;
         for (unit, shift, of) in rows {
-            let medians = [0, 1, 2, 3].map(|number| median(quarter(number), of));
-            let grows = grows(medians[1], medians[3], of(&GROWTH_MAX));
-            let shown = medians.map(|value| (value >> shift).to_string()).join(", ");
-            let most = self.looks.iter().map(of).max().unwrap_or_default() >> shift;
+            let most = |looks: &[Taken]| looks.iter().map(of).max().unwrap_or_default();
+            let (before, after) = (most(first), most(second));
+            let grows = grows(before, after, of(&GROWTH_MAX));
             let word = if grows { "GROWS" } else { "steady" };
+            let (before, after) = (before >> shift, after >> shift);
             tell(&format!(
-                "{unit} by quarter of the time (median): {shown}; {most} at most; {word}"
+                "at most {before} {unit} in the first half, {after} in the second; {word}"
             ));
             has_grown |= grows;
         }
@@ -109,12 +107,6 @@ fn grows(before: u64, after: u64, margin: u64) -> bool {
     after > before + before / 10 + margin
 }
 
-fn median(looks: &[Taken], of: fn(&Taken) -> u64) -> u64 {
-    let mut values: Vec<u64> = looks.iter().map(of).collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,14 +114,14 @@ mod tests {
     #[test]
     fn what_only_ever_grows_is_told_from_what_settles() {
         let memory = |of: fn(u64) -> u64| Memory {
-            looks: (0..400)
+            looks: (0..800)
                 .map(|i| Taken { resident_kib: of(i), file_count: 40, thread_count: 10 })
                 .collect(),
         };
         assert!(memory(|i| (100 << 10) + i * 256).report());
-        assert!(!memory(|i| (100 << 10) + i.min(100) * 256 + i % 7 * 1024).report());
+        assert!(!memory(|i| (100 << 10) + i.min(100) * 256 + i % 300 * 64).report());
         let leak = |i: u64| Taken { resident_kib: 1, file_count: 40 + i / 10, thread_count: 9 };
-        assert!(Memory { looks: (0..400).map(leak).collect() }.report());
+        assert!(Memory { looks: (0..800).map(leak).collect() }.report());
         assert!(!Memory::default().report());
     }
 }
