@@ -140,14 +140,15 @@ impl Reason {
     pub(crate) fn http_status(self) -> u16 {
         match self {
             Self::ArgumentInvalid | Self::FingerprintMalformed => 400,
-            Self::AudioUndecodable | Self::RequestIdReused => 422,
+            Self::AudioUndecodable => 422,
             Self::TooLarge => 413,
             Self::TrackNotFound => 404,
             Self::ClientStalled => 408,
             Self::FingerprintOtherRelease
             | Self::Conflict
             | Self::ReadOnly
-            | Self::NotConfigured => 409,
+            | Self::NotConfigured
+            | Self::RequestIdReused => 409,
             Self::KeyMissing | Self::KeyInvalid => 401,
             Self::ScopeMissing => 403,
             Self::KeyLimit | Self::ServerBusy => 429,

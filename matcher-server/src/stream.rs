@@ -49,6 +49,8 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(300);
 const BATCH_TIME_MAX: Duration = Duration::from_millis(1_500);
 /// Packets that are searched at a time, however short they are.
 const BATCH_PACKETS_MAX: usize = 1_024;
+/// How long the transport may take to tell that a client is gone and has not just ended its audio.
+const HANGUP_NOTICE: Duration = Duration::from_millis(50);
 /// Messages that wait for their client.
 const ANSWERS_MAX: usize = 64;
 /// Longest name of a stream in bytes.
@@ -348,7 +350,14 @@ impl Follower {
             match message {
                 Err(_) if audio.is_empty() => return Err(Broken::Failed(self.streams.paused())),
                 Err(_) => break,
-                Ok(None) => return Ok(Batch { audio, since, is_last: true }),
+                Ok(None) => {
+                    // Many clients that hang up end their audio just before, and do not wait for its answers.
+                    let closed = tokio::time::timeout(HANGUP_NOTICE, self.sender.closed());
+                    if self.claim.is_some() && closed.await.is_ok() {
+                        return Err(Broken::Gone);
+                    }
+                    return Ok(Batch { audio, since, is_last: true });
+                }
                 Ok(Some(Err(status))) => match status.code() {
                     Code::Unauthenticated => {
                         self.refused = Some(status);

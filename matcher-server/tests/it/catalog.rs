@@ -16,7 +16,7 @@ use http_body_util::StreamBody;
 use matcher_server::Served;
 use matcher_server::security::Security;
 use prost::Message;
-use tonic::codegen::http::Request;
+use tonic::codegen::http::{Request, Version};
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
@@ -184,6 +184,7 @@ async fn half_an_upload_is_not_stored() {
         let frames: Vec<Result<http_body::Frame<Bytes>, Status>> =
             messages.iter().take(3).map(frame).chain(end.map(Err)).collect();
         let request = Request::post("/earmark.v1.CatalogService/AddTrack")
+            .version(Version::HTTP_2)
             .header("content-type", "application/grpc")
             .body(axum::body::Body::new(StreamBody::new(tokio_stream::iter(frames))))
             .unwrap();

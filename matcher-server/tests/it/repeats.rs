@@ -213,7 +213,7 @@ async fn over_http_a_request_is_named_by_its_header() {
         for (status, problem) in
             [post("/v1/tracks?track_id=y", "add", &audio), delete("/v1/tracks/x", "add")]
         {
-            assert_eq!((status, &problem["reason"]), (422, &"REQUEST_ID_REUSED".into()));
+            assert_eq!((status, &problem["reason"]), (409, &"REQUEST_ID_REUSED".into()));
         }
         let (status, problem) = delete("/v1/tracks/x", "ä");
         let detail = problem["detail"].as_str().unwrap();

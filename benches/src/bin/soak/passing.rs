@@ -74,7 +74,7 @@ pub(crate) async fn run(soak: Arc<Soak>) -> Result<BTreeSet<String>> {
 /// Adds a track, as audio or as a fingerprint; whether it was stored.
 async fn put(soak: &Soak, calls: &Calls, track: &Passing, expected: Change) -> Result<bool> {
     let samples = tune(soak.seed, track.tune, TRACK_S);
-    let (encoding, bytes) = if track.tune % 2 == 0 {
+    let (encoding, bytes) = if track.tune.is_multiple_of(2) {
         (Encoding::Audio, wav(&samples)?)
     } else {
         (Encoding::Fingerprint, fingerprint(&samples, Role::Track)?)
