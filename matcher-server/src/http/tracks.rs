@@ -108,7 +108,8 @@ pub(super) struct PageQuery {
 ///
 /// Who sends the request again with the same `X-Request-Id`, because the answer was lost, gets the answer of the
 /// first, and nothing is changed twice. Another request with that name is refused (`REQUEST_ID_REUSED`). Names are
-/// remembered for an hour, the last 100,000, and not beyond a restart of the server; errors are not.
+/// remembered for an hour, the last 100,000 and 64 MiB of answers, and not beyond a restart of the server; errors are
+/// not.
 #[utoipa::path(post, path = "/v1/tracks", tag = "tracks", operation_id = "add_track",
     params(IdQuery, MetadataQuery, ChangeHeader),
     request_body(description = "The recording", content(
@@ -178,10 +179,12 @@ async fn receive(
 fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
     let Some(value) = headers.get(REQUEST_ID) else { return Ok(String::new()) };
     // Passed over, it would be no protection for a client that counts on it.
-    value.to_str().map(str::to_owned).map_err(|_| {
+    let name = value.to_str().map_err(|_| {
         let text = "the header X-Request-Id may have visible ASCII characters only";
         Problem::new(Reason::ArgumentInvalid, text)
-    })
+    })?;
+    convert::check_request_id(name)?;
+    Ok(name.to_owned())
 }
 
 /// What comes of the fields of a track.
