@@ -20,7 +20,7 @@ use crate::metrics::{Metrics, Refusal};
 use crate::reason::Reason;
 use crate::repeats::{self, Repeats, Turn};
 use crate::status;
-use crate::upload::{Limits, Upload};
+use crate::upload::{Announced, Limits, Upload};
 use crate::work::{Cancel, Work};
 
 /// A page ends when its tracks have this many bytes together, so that it stays below the 4 MiB
@@ -90,19 +90,10 @@ impl Catalog {
         &self,
         owner: &str,
         place: Place,
-        mut upload: Upload,
+        upload: Upload,
     ) -> Result<v1::AddTrackResponse, Status> {
-        let request_id = std::mem::take(&mut upload.header.request_id);
-        convert::check_request_id(&request_id)?;
-        let metadata = convert::metadata(upload.header.metadata.take())?;
-        let given_id = std::mem::take(&mut upload.header.track_id);
-        let given_id = (!given_id.is_empty()).then(|| convert::track_id(given_id)).transpose()?;
-        if Encoding::try_from(upload.header.encoding).is_err() {
-            let text = format!("header.encoding {} is unknown", upload.header.encoding);
-            return Err(Reason::ArgumentInvalid.status(text));
-        }
-        let digest = added_digest(&upload, given_id.as_ref(), &metadata);
-        let claim = match self.repeats.turn(owner, &request_id, digest).await? {
+        let request_id = upload.announced.request_id.clone();
+        let claim = match self.repeats.turn(owner, &request_id, || added_digest(&upload)).await? {
             Turn::First(claim) => claim,
             Turn::Repeat(answer) => return Ok(answer),
         };
@@ -113,8 +104,9 @@ impl Catalog {
             // The spooled bytes count as an open upload until they are gone.
             let _open = place.open;
             let fingerprint = Self::analyse(&upload, &config, &params, cancel, &metrics)?;
-            drop(upload);
-            let id = given_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
+            let Upload { announced: Announced { track_id, metadata, .. }, spool } = upload;
+            drop(spool);
+            let id = track_id.unwrap_or_else(|| TrackId::from_content(&fingerprint.content_hash));
             // The last chance to change nothing for a client that has gone.
             cancel.check()?;
             let added = index.add(&[NewTrack { id, metadata, fingerprint }]);
@@ -148,7 +140,7 @@ impl Catalog {
         let v1::RemoveTrackRequest { track_id, request_id } = request;
         convert::check_request_id(&request_id)?;
         let id = convert::track_id(track_id)?;
-        let digest = repeats::digest("RemoveTrack", [id.as_str().as_bytes()]);
+        let digest = || repeats::digest("RemoveTrack", [id.as_str().as_bytes()]);
         let claim = match self.repeats.turn(owner, &request_id, digest).await? {
             Turn::First(claim) => claim,
             Turn::Repeat(answer) => return Ok(answer),
@@ -173,7 +165,7 @@ impl Catalog {
         metrics: &Metrics,
     ) -> Result<Fingerprint, Status> {
         let duration_max = config.track_duration_max;
-        match upload.header.encoding() {
+        match upload.announced.encoding {
             Encoding::Unspecified | Encoding::Audio => {
                 let options = decode_options(config, duration_max, config.upload_bytes_max);
                 fingerprint_audio(
@@ -200,15 +192,15 @@ fn not_found(id: &TrackId) -> Status {
 }
 
 /// What tells one AddTrack from another.
-fn added_digest(upload: &Upload, given_id: Option<&TrackId>, metadata: &Metadata) -> blake3::Hash {
-    let is_fingerprint = upload.header.encoding() == Encoding::Fingerprint;
+fn added_digest(Upload { announced, spool }: &Upload) -> blake3::Hash {
+    let is_fingerprint = announced.encoding == Encoding::Fingerprint;
     let encoding: &[u8] = if is_fingerprint { b"fingerprint" } else { b"audio" };
-    let Metadata { title, artist, album, isrc, attributes } = metadata;
+    let Metadata { title, artist, album, isrc, attributes } = &announced.metadata;
     let texts = [title, artist, album, isrc].map(|text| text.as_deref().unwrap_or_default());
-    let texts = [given_id.map_or("", TrackId::as_str)].into_iter().chain(texts);
+    let texts = [announced.track_id.as_ref().map_or("", TrackId::as_str)].into_iter().chain(texts);
     // Sorted, as a map of a message is not.
     let attributes = attributes.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-    let audio = upload.spool.digest();
+    let audio = spool.digest();
     let parts = [encoding, audio.as_bytes()].into_iter();
     repeats::digest("AddTrack", parts.chain(texts.chain(attributes).map(str::as_bytes)))
 }

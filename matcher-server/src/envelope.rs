@@ -5,7 +5,7 @@
 //! calls the service, so the pools of [`crate::work`] could not bound what is still arriving.
 //!
 //! tonic answers a deadline that has passed with `CANCELLED` and a message beyond the limit with
-//! `OUT_OF_RANGE`; both would send a client looking in the wrong place. And it takes a call that is broken off for one
+//! `OUT_OF_RANGE`; both would send a client looking in the wrong place. And a request that is broken off is taken for one
 //! that has ended ([`broken_off`]).
 
 mod broken_off;
@@ -23,7 +23,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
-use self::broken_off::BrokenOff;
+pub(crate) use self::broken_off::{HungUp, tell_ends};
 pub(crate) use self::line::{AccessLine, Answered, Asked};
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Refusal};
@@ -145,7 +145,7 @@ where
         if let Some(deadline) = timeout.and_then(|_| Instant::now().checked_add(limit)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let answer = self.inner.call(request.map(|body| Body::new(BrokenOff(body))));
+        let answer = self.inner.call(request);
         Box::pin(async move {
             let (_open, mut line) = (open, line);
             let answer = line.trace().around(answer);

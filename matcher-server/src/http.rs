@@ -28,7 +28,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::Response;
 use serde::Serialize;
 use tonic::Status;
@@ -45,7 +45,7 @@ pub(crate) use self::problem::Problem;
 use crate::access::{self, Guard};
 use crate::catalog_service::Catalog;
 use crate::config::Config;
-use crate::envelope::Limits;
+use crate::envelope::{self, Limits};
 use crate::match_service::Matcher;
 
 /// What handlers work with.
@@ -106,7 +106,8 @@ pub(crate) fn router(
         .layer(from_fn(drained));
     // gRPC-web's layer refuses whatever is neither gRPC nor gRPC-web, without a word.
     let grpc = grpc.into_axum_router().layer(guard).layer(GrpcWebLayer::new()).layer(only_grpc);
-    Routes::from(router.merge(grpc).fallback(admission::nothing_here.layer(stray)))
+    let router = router.merge(grpc).fallback(admission::nothing_here.layer(stray));
+    Routes::from(router.layer(map_request(envelope::tell_ends)))
 }
 
 fn clip_calls() -> OpenApiRouter<Api> {

@@ -91,7 +91,8 @@ struct Held {
 
 impl Repeats {
     /// Finds out whether a call is the first of its name among those of `owner`. If the first still runs, its end is
-    /// waited for; whoever does not want to wait any longer drops the future. Without a name each call is the first.
+    /// waited for; whoever does not want to wait any longer drops the future. Without a name each call is the first, and no
+    /// `digest` of what it asks for is made.
     ///
     /// # Errors
     ///
@@ -100,11 +101,12 @@ impl Repeats {
         &self,
         owner: &str,
         request_id: &str,
-        digest: Hash,
+        digest: impl FnOnce() -> Hash,
     ) -> Result<Turn<A>, Status> {
         if request_id.is_empty() {
             return Ok(Turn::First(Claim(None)));
         }
+        let digest = digest();
         // Owners have no slash in them.
         let name: Arc<str> = format!("{owner}/{request_id}").into();
         loop {

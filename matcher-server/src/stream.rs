@@ -363,10 +363,7 @@ impl Follower {
                         self.refused = Some(status);
                         return Ok(Batch { audio, since, is_last: true });
                     }
-                    Code::OutOfRange | Code::InvalidArgument => {
-                        return Err(Broken::Failed(status));
-                    }
-                    // The connection is broken; whatever was wrong with a message was the transport's.
+                    _ if is_of_message(&status) => return Err(Broken::Failed(status)),
                     _ => return Err(Broken::Gone),
                 },
                 Ok(Some(Ok(message))) => match message.part {
@@ -450,6 +447,12 @@ impl Follower {
             place.send(Err(status));
         }
     }
+}
+
+/// True if a message was bad and its sender is still there: anything else that requests fail with means that the
+/// connection is broken.
+fn is_of_message(status: &Status) -> bool {
+    matches!(status.code(), Code::OutOfRange | Code::InvalidArgument)
 }
 
 fn log(started: Instant, end: &str) {

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use earmark_proto::v1;
+use earmark_proto::v1::add_track_header::Encoding;
 use earmark_proto::v1::add_track_request::Part;
 use fingerprint_core::decode::Input;
+use fingerprint_core::index::Metadata;
+use fingerprint_core::units::TrackId;
 use tempfile::NamedTempFile;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
 use crate::reason::Reason;
-use crate::status;
+use crate::{convert, status};
 
 /// Uploads up to this size stay in memory; pieces of larger ones are written in blocks of it.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -42,19 +45,48 @@ impl Limits {
     }
 }
 
+/// What is said of a recording before it comes.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    /// The caller's name for the request; empty if it has none.
+    pub(crate) request_id: String,
+    /// The id that the track is to have; else it follows from its audio.
+    pub(crate) track_id: Option<TrackId>,
+    pub(crate) metadata: Metadata,
+    pub(crate) encoding: Encoding,
+}
+
+impl TryFrom<v1::AddTrackHeader> for Announced {
+    type Error = Status;
+
+    /// # Errors
+    ///
+    /// `ARGUMENT_INVALID`.
+    fn try_from(header: v1::AddTrackHeader) -> Result<Self, Status> {
+        let v1::AddTrackHeader { track_id, metadata, encoding, request_id } = header;
+        convert::check_request_id(&request_id)?;
+        let track_id = (!track_id.is_empty()).then(|| convert::track_id(track_id)).transpose()?;
+        let metadata = convert::metadata(metadata)?;
+        let encoding = Encoding::try_from(encoding).map_err(|_| {
+            Reason::ArgumentInvalid.status(format!("header.encoding {encoding} is unknown"))
+        })?;
+        Ok(Self { request_id, track_id, metadata, encoding })
+    }
+}
+
 /// A whole upload.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    pub(crate) header: v1::AddTrackHeader,
+    pub(crate) announced: Announced,
     pub(crate) spool: Spool,
 }
 
 impl Upload {
-    /// Receives all of `stream`.
+    /// Receives all of `stream`; nothing more of one whose header is no good.
     ///
     /// # Errors
     ///
-    /// `ARGUMENT_INVALID` if the messages are not one header and then data, `TOO_LARGE` beyond the limit,
+    /// `ARGUMENT_INVALID` if the messages are not one good header and then data, `TOO_LARGE` beyond the limit,
     /// `CLIENT_STALLED` after too long a pause, or what the stream ended with.
     pub(crate) async fn receive<S>(mut stream: S, limits: Limits) -> Result<Self, Status>
     where
@@ -68,6 +100,7 @@ impl Upload {
                 );
             }
         };
+        let announced = Announced::try_from(header)?;
         let mut spool = Spool::new(limits.bytes_max);
         while let Some(part) = next_part(&mut stream, limits).await? {
             let Part::Data(data) = part else {
@@ -77,7 +110,7 @@ impl Upload {
             spool.take(data).await?;
         }
         spool.finish().await?;
-        Ok(Self { header, spool })
+        Ok(Self { announced, spool })
     }
 }
 
@@ -86,8 +119,9 @@ impl Upload {
 pub(crate) struct Spool {
     bytes_max: u64,
     byte_count: u64,
-    hasher: blake3::Hasher,
     block: Vec<u8>,
+    /// Of the bytes in the file.
+    hasher: blake3::Hasher,
     file: Option<NamedTempFile>,
 }
 
@@ -95,7 +129,7 @@ impl Spool {
     /// Nothing yet, and at most `bytes_max` bytes.
     pub(crate) fn new(bytes_max: u64) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { bytes_max, byte_count: 0, hasher, block: Vec::new(), file: None }
+        Self { bytes_max, byte_count: 0, block: Vec::new(), hasher, file: None }
     }
 
     /// Adds a piece.
@@ -112,7 +146,6 @@ impl Spool {
             );
             return Err(Reason::TooLarge.status(text));
         }
-        self.hasher.update(&data);
         if self.block.len() + data.len() > BLOCK_BYTES {
             self.flush().await?;
         }
@@ -122,7 +155,7 @@ impl Spool {
 
     /// Digest of all bytes, however they were cut.
     pub(crate) fn digest(&self) -> blake3::Hash {
-        self.hasher.finalize()
+        self.hasher.clone().update(&self.block).finalize()
     }
 
     /// To be called after the last piece.
@@ -138,17 +171,21 @@ impl Spool {
         if self.file.is_some() { self.flush().await } else { Ok(()) }
     }
 
-    /// Moves the block to the file. Disks can stall, so off the async threads.
+    /// Moves the block to the file. Disks can stall, and digests take time, so off the async threads.
     async fn flush(&mut self) -> Result<(), Status> {
         let (file, block) = (self.file.take(), std::mem::take(&mut self.block));
+        let mut hasher = std::mem::take(&mut self.hasher);
         let written = tokio::task::spawn_blocking(move || {
+            hasher.update(&block);
             let mut file = file.map_or_else(NamedTempFile::new, Ok)?;
             file.write_all(&block)?;
-            Ok(file)
+            Ok((file, hasher))
         });
         let written =
             written.await.map_err(|_| Reason::Unavailable.status("server is shutting down"))?;
-        self.file = Some(written.map_err(|error| status::from_io("spooling an upload", &error))?);
+        let (file, hasher) =
+            written.map_err(|error| status::from_io("spooling an upload", &error))?;
+        (self.file, self.hasher) = (Some(file), hasher);
         Ok(())
     }
 
@@ -230,9 +267,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_has_the_digest_of_its_bytes_however_they_were_cut() {
-        for sizes in [vec![5], vec![2, 0, 3]] {
+        let long = 2 * BLOCK_BYTES + 5;
+        for sizes in [vec![5], vec![2, 0, 3], vec![long], vec![BLOCK_BYTES, 9, BLOCK_BYTES - 4]] {
+            let digest = blake3::hash(&vec![7; sizes.iter().sum()]);
             let parts = [header()].into_iter().chain(sizes.into_iter().map(data)).collect();
-            assert_eq!(receive(parts).await.unwrap().spool.digest(), blake3::hash(&[7; 5]));
+            assert_eq!(receive(parts).await.unwrap().spool.digest(), digest);
         }
     }
 
@@ -250,6 +289,22 @@ mod tests {
         }
         let beyond = vec![header(), data(3 << 20), data(1)];
         assert_eq!(receive(beyond).await.unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    /// Its data would be waited for in vain here.
+    #[tokio::test]
+    async fn nothing_is_received_behind_a_bad_header() {
+        let good = v1::AddTrackHeader::default();
+        for bad in [
+            v1::AddTrackHeader { request_id: "x".repeat(129), ..good.clone() },
+            v1::AddTrackHeader { track_id: "a\nb".to_owned(), ..good.clone() },
+            v1::AddTrackHeader { encoding: 9, ..good },
+        ] {
+            let header = v1::AddTrackRequest { part: Some(Part::Header(bad)) };
+            let stream = tokio_stream::iter([Ok(header)]).chain(tokio_stream::pending());
+            let status = Upload::receive(Box::pin(stream), LIMITS).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tonic::Code;
 use tonic::codegen::http::{Request, StatusCode};
 
-use super::Limits;
+use super::{HungUp, Limits};
 use crate::access::Caller;
 use crate::http::REQUEST_ID;
 use crate::metrics::Metrics;
@@ -74,6 +74,7 @@ pub(crate) struct AccessLine {
     peer: Option<Peer>,
     /// The client's own name for it.
     request_id: Option<String>,
+    hung_up: HungUp,
     started: Instant,
     answered: Option<Answered>,
     /// Why it failed.
@@ -91,6 +92,7 @@ impl AccessLine {
             key: caller.map(|caller| caller.id().to_owned()),
             peer: transport::peer(request).cloned(),
             request_id: request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect()),
+            hung_up: request.extensions().get().cloned().unwrap_or_default(),
             started: Instant::now(),
             answered: None,
             reason: None,
@@ -102,8 +104,12 @@ impl AccessLine {
         &self.trace
     }
 
-    /// How it ended, if it did not because its client hung up.
+    /// How it ended. Without a word it did because its client hung up, and whatever is told to one that has is no
+    /// answer either.
     pub(crate) fn end(&mut self, answered: Answered, failed: Option<Reason>) {
+        if self.hung_up.is_known() {
+            return;
+        }
         self.answered = Some(answered);
         self.reason = failed;
         if let Some(reason) = failed {

@@ -20,9 +20,8 @@ use super::problem::Problem;
 use super::shapes::{Binary, NamedTrackForm, TrackForm, attributes};
 use super::{Api, REQUEST_ID};
 use crate::access;
-use crate::convert;
 use crate::reason::Reason;
-use crate::upload::Upload;
+use crate::upload::{Announced, Upload};
 
 /// The track that an address names.
 #[derive(Debug, IntoParams)]
@@ -162,13 +161,10 @@ async fn receive(
     let request_id = request_id(request.headers())?;
     let place = api.catalog.begin_upload()?;
     // Before the recording is received in vain.
-    let told = header(id.clone(), String::new(), fields.clone(), Kind::Audio)?.track_id;
-    if !told.is_empty() {
-        convert::track_id(told)?;
-    }
+    announced(id.clone(), request_id.clone(), fields.clone(), Kind::Audio)?;
     let (kind, spool, of_form) = body::recording(request, place.limits).await?;
     fields.extend(of_form);
-    let upload = Upload { header: header(id, request_id, fields, kind)?, spool };
+    let upload = Upload { announced: announced(id, request_id, fields, kind)?, spool };
     let answer = api.catalog.add_upload(&owner, place, upload).await?;
     let is_new = answer.change() == v1::add_track_response::Change::Inserted;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -183,17 +179,16 @@ fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
         let text = "the header X-Request-Id may have visible ASCII characters only";
         Problem::new(Reason::ArgumentInvalid, text)
     })?;
-    convert::check_request_id(name)?;
     Ok(name.to_owned())
 }
 
-/// What comes of the fields of a track.
-fn header(
+/// What the fields of a track say.
+fn announced(
     id: Option<String>,
     request_id: String,
     mut fields: BTreeMap<String, String>,
     kind: Kind,
-) -> Result<v1::AddTrackHeader, Problem> {
+) -> Result<Announced, Problem> {
     let told_id = fields.remove("track_id");
     if let (Some(id), Some(told)) = (&id, &told_id)
         && id != told
@@ -207,7 +202,8 @@ fn header(
     let (album, isrc) = (take("album"), take("isrc"));
     let attributes: HashMap<String, String> = fields.into_iter().collect();
     let metadata = Some(v1::Metadata { title, artist, album, isrc, attributes });
-    Ok(v1::AddTrackHeader { track_id, metadata, encoding: Encoding::from(kind).into(), request_id })
+    let encoding = Encoding::from(kind).into();
+    Ok(v1::AddTrackHeader { track_id, metadata, encoding, request_id }.try_into()?)
 }
 
 /// Lists tracks in ascending order of their ids, in pages

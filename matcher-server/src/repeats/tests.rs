@@ -9,8 +9,8 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn asked(what: &str) -> Hash {
-    digest("Test", [what.as_bytes()])
+fn asked(what: &str) -> impl FnOnce() -> Hash {
+    || digest("Test", [what.as_bytes()])
 }
 
 async fn turn(repeats: &Repeats, request_id: &str) -> Turn<u32> {
@@ -111,7 +111,7 @@ fn an_answer_is_forgotten_by_its_age_and_what_runs_is_not() {
     let (_sender, running) = watch::channel(());
     for name in ["running", "old", "new"] {
         let state = State::Running(running.clone());
-        book.calls.insert(name.into(), Call { digest: asked("x"), state });
+        book.calls.insert(name.into(), Call { digest: asked("x")(), state });
     }
     book.answer(&"old".into(), Box::from([1]), begin);
     book.answer(&"new".into(), Box::from([1]), begin + HOUR / 2);

@@ -23,7 +23,8 @@ use tonic::{Code, Status};
 
 use super::session::{PROGRESS_MS, Search, check_end};
 use super::{
-    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, message, stopping,
+    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, is_of_message, message,
+    stopping,
 };
 use crate::metrics::Refusal;
 use crate::reason::Reason;
@@ -105,7 +106,7 @@ impl Streams {
                     let _ = refusal.set(status);
                     break None;
                 }
-                Ok(Some(Err(status))) => break Some(status),
+                Ok(Some(Err(status))) => break is_of_message(&status).then_some(status),
                 Ok(Some(Ok(v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }))) => {
                     if audio.position.is_some() {
                         let text =
@@ -220,11 +221,13 @@ impl Decoder {
 
     /// Sends an answer; false if nobody takes it in time.
     fn send(&self, answer: Result<v1::MatchStreamResponse, Status>) -> bool {
-        if let Err(status) = &answer {
-            self.streams.work.metrics.failed(Reason::of(status));
-        }
+        let failed = answer.as_ref().err().map(Reason::of);
         let pause_max = self.streams.config.stream_pause_max;
-        self.runtime.block_on(self.answers.send_timeout(answer, pause_max)).is_ok()
+        let sent = self.runtime.block_on(self.answers.send_timeout(answer, pause_max)).is_ok();
+        if let Some(reason) = failed.filter(|_| sent) {
+            self.streams.work.metrics.failed(reason);
+        }
+        sent
     }
 
     /// Sends events; `Break` if nobody listens any more.

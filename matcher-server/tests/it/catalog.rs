@@ -1,8 +1,5 @@
 //! `CatalogService`: the life of a track, pages, refused uploads.
 
-use std::sync::Arc;
-
-use bytes::{BufMut, Bytes, BytesMut};
 use earmark_proto::v1::add_track_header::Encoding;
 use earmark_proto::v1::add_track_response::Change;
 use earmark_proto::v1::{
@@ -10,18 +7,11 @@ use earmark_proto::v1::{
     MatchStatus, Metadata, RemoveTrackRequest,
 };
 use fingerprint_core::fingerprint::Fingerprinter;
-use fingerprint_core::index::{Index, MemoryIndex};
 use fingerprint_core::params::{Params, Role};
-use http_body_util::StreamBody;
-use matcher_server::Served;
-use matcher_server::security::Security;
-use prost::Message;
-use tonic::codegen::http::{Request, Version};
-use tonic::{Code, Status};
-use tower::ServiceExt;
+use tonic::Code;
 
 use crate::support::{
-    RATE_HZ, Server, add, config, cut, data_message, find, header_message, tune, upload, wav,
+    RATE_HZ, Server, add, cut, data_message, find, header_message, tune, upload, wav,
 };
 
 fn get(id: &str) -> GetTrackRequest {
@@ -162,36 +152,4 @@ async fn refused_uploads_leave_nothing_behind() {
     let stats = catalog.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
     assert_eq!(stats.track_count, 0);
     assert_eq!(add(&mut catalog, "x", &audio).await.unwrap().change(), Change::Inserted);
-}
-
-/// What HTTP/2 makes of a call whose client hangs up half-way, when the server is quicker than the news of it.
-#[tokio::test]
-async fn half_an_upload_is_not_stored() {
-    let messages = upload(AddTrackHeader::default(), &wav(&tune(3, 20)));
-    let frame = |message: &AddTrackRequest| {
-        let mut frame = BytesMut::new();
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
-        message.encode(&mut frame).unwrap();
-        Ok(http_body::Frame::data(frame.freeze()))
-    };
-    let call = async |end: Option<Status>| {
-        let index = Arc::new(MemoryIndex::new(&Params::default()));
-        let served = Served::Other(Arc::clone(&index) as Arc<dyn Index>);
-        let config = config("");
-        let security = Security::load(&config).unwrap();
-        let routes = matcher_server::routes(config, &security, &served).await.unwrap();
-        let frames: Vec<Result<http_body::Frame<Bytes>, Status>> =
-            messages.iter().take(3).map(frame).chain(end.map(Err)).collect();
-        let request = Request::post("/earmark.v1.CatalogService/AddTrack")
-            .version(Version::HTTP_2)
-            .header("content-type", "application/grpc")
-            .body(axum::body::Body::new(StreamBody::new(tokio_stream::iter(frames))))
-            .unwrap();
-        let answer = routes.into_axum_router().oneshot(request).await.unwrap();
-        let status = Status::from_header_map(answer.headers());
-        (status.map_or(Code::Ok, |status| status.code()), index.stats().unwrap().track_count)
-    };
-    assert_eq!(call(None).await, (Code::Ok, 1));
-    assert_eq!(call(Some(Status::cancelled("reset"))).await, (Code::Unavailable, 0));
 }

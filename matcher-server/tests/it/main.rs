@@ -7,6 +7,7 @@
 )]
 
 mod backup;
+mod broken_off;
 mod catalog;
 mod certificates;
 mod contract;

@@ -74,7 +74,8 @@ async fn bytes_that_are_no_http_harm_nobody() {
 fn an_index_in_use_is_said_to_be_so() {
     let folder = tempfile::tempdir().unwrap();
     let _first = Process::start(folder.path(), &[]);
-    let text = refuses_to_start(&["--index", folder.path().to_str().unwrap()]);
+    let flags = ["--listen", "127.0.0.1:0", "--index", folder.path().to_str().unwrap()];
+    let text = refuses_to_start(&flags);
     assert!(text.contains("in use by another process"), "{text}");
 }
 

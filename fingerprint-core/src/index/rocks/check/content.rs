@@ -47,7 +47,8 @@ impl Check<'_> {
     }
 
     /// What rows are that name a track without a record: if there are peaks without a track too, its
-    /// record is lost; else the rows are what is left of a track that nobody misses.
+    /// record is lost; else most likely the rows are of a track that was removed, as one damage explains them then
+    /// and not two.
     pub(super) fn judge_unclaimed(&mut self, unclaimed: Vec<TrackId>, orphan_count: u64) {
         for track_id in unclaimed {
             if orphan_count > 0 {

@@ -109,7 +109,8 @@ pub enum Fault {
         /// Id of the track.
         track_id: TrackId,
     },
-    /// A row says that a track has some audio, but that track has other audio, or the row is damaged.
+    /// A row says that a track has some audio, but that track has other audio or is not there, or the row is damaged.
+    /// Whether the track was removed, and its row came back, or it has lost both record and peaks, nothing tells.
     ContentOrphan {
         /// The id that the row names, as far as it can be read.
         track_id: String,
@@ -223,7 +224,10 @@ impl Fault {
             }
             Self::RecordField { .. } => "--repair mends the record",
             Self::ContentMissing { .. } => "--repair adds the row",
-            Self::ContentOrphan { .. } | Self::PeaksOrphan { .. } => "--repair deletes the row",
+            Self::ContentOrphan { .. } => {
+                "--repair deletes the row; if the track should be there and is not, ingest its recording again"
+            }
+            Self::PeaksOrphan { .. } => "--repair deletes the row",
             Self::Directory { .. }
             | Self::SegmentOverlap { .. }
             | Self::Straddling { .. }

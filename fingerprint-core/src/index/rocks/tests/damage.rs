@@ -314,6 +314,27 @@ fn tracks_without_a_record_are_lost_and_named() {
     assert!(what.contains("the record of track t7 is damaged"), "{what}");
 }
 
+/// Its row of content looks like one of a track that was removed.
+#[test]
+fn a_track_without_record_and_peaks_is_named_but_may_have_been_removed() {
+    let id = track(7, 0).id;
+    let (folder, tracks) = index();
+    damage(folder.path(), |inner| {
+        let start = record(inner, 7).span.start.to_be_bytes();
+        delete(inner, CONSTELLATIONS, start);
+        delete(inner, TRACKS, id.as_str());
+    });
+    let report = check(folder.path());
+    let [fault @ Fault::ContentOrphan { track_id }] = report.faults.as_slice() else {
+        panic!("{report:?}")
+    };
+    assert_eq!((track_id.as_str(), report.lost.as_slice()), (id.as_str(), [].as_slice()));
+    assert!(fault.way_out().contains("ingest its recording again"), "{}", fault.way_out());
+    let repaired = RocksIndex::repair(folder.path(), &Params::default(), &|_| ()).unwrap();
+    assert!(repaired.after.unwrap().is_whole());
+    assert_answers(folder.path(), &tracks, &[id]);
+}
+
 #[test]
 fn rows_that_belong_to_nothing_are_told() {
     let stranger = TrackId::new("nobody").unwrap();
