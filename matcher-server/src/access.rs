@@ -31,6 +31,7 @@ pub use self::holders::KeyChanges;
 pub(crate) use self::holders::KeyCounts;
 use self::holders::{Holder, Keys, burst};
 pub(crate) use self::rules::{Need, need};
+use crate::envelope;
 use crate::http::{Problem, grpc_answer, is_grpc};
 use crate::keys::{KeyFile, KeysError, Scope, Token};
 use crate::metrics::{Metrics, Refusal};
@@ -105,6 +106,18 @@ impl Access {
             Refused::new(Reason::KeyInvalid, "the key is not known to this server")
         })?;
         let caller = Caller { access: Arc::clone(self), holder };
+        let admitted = Self::admit_caller(&caller, scopes, is_batch);
+        let place = admitted
+            .map_err(|refused| Refused { key_id: Some(caller.id().to_owned()), ..refused })?;
+        Ok(Admitted { caller: Some(caller), place })
+    }
+
+    /// Lets a known caller in. Gives its place, if its key has a limit of them.
+    fn admit_caller(
+        caller: &Caller,
+        scopes: &[Scope],
+        is_batch: bool,
+    ) -> Result<Option<OwnedSemaphorePermit>, Refused> {
         caller.check_valid()?;
         let held = &caller.holder.key.scopes;
         if !held.contains(&Scope::Admin) && !scopes.iter().any(|scope| held.contains(scope)) {
@@ -129,7 +142,7 @@ impl Access {
         };
         let limiter = if is_batch { &caller.holder.batch_limiter } else { &caller.holder.limiter };
         caller.charge_to(limiter.as_ref(), NonZeroU32::MIN)?;
-        Ok(Admitted { caller: Some(caller), place })
+        Ok(place)
     }
 }
 
@@ -224,6 +237,8 @@ struct Admitted {
 pub(crate) struct Refused {
     reason: Reason,
     text: String,
+    /// Whose key was shown, if it is one that is known.
+    key_id: Option<String>,
     retry_after: Option<Duration>,
     /// What was at its limit, if anything was.
     limit: Option<Refusal>,
@@ -231,7 +246,7 @@ pub(crate) struct Refused {
 
 impl Refused {
     fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), retry_after: None, limit: None }
+        Self { reason, text: text.into(), key_id: None, retry_after: None, limit: None }
     }
 
     /// One of the key's limits is reached.
@@ -302,11 +317,17 @@ pub(crate) async fn guard(
         }
         Err(refused) => {
             metrics.failed(refused.reason);
-            let (path, reason) = (request.uri().path(), refused.reason.name());
             let peer = transport::peer(&request);
-            let client = peer.and_then(Peer::address).map(tracing::field::display);
-            let certificate = peer.and_then(Peer::certificate);
-            tracing::info!(path, client, certificate, reason, "refused: {}", refused.text);
+            tracing::info!(
+                path = envelope::told_path(&request),
+                client = peer.and_then(Peer::address).map(tracing::field::display),
+                key = refused.key_id.as_deref(),
+                certificate = peer.and_then(Peer::certificate),
+                request_id = envelope::told_request_id(&request),
+                reason = refused.reason.name(),
+                why = refused.text,
+                "refused"
+            );
             let status = refused.counted(&metrics);
             if is_grpc(&request) {
                 return grpc_answer(&status);

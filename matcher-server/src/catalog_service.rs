@@ -188,7 +188,7 @@ impl Catalog {
 
 fn not_found(id: &TrackId) -> Status {
     Reason::TrackNotFound
-        .status(format!("there is no track {id}; ListTracks lists those there are"))
+        .status(format!("there is no track {id}; list the tracks for those there are"))
 }
 
 /// What tells one AddTrack from another.

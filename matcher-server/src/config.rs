@@ -102,10 +102,13 @@ pub struct Settings {
     /// Uploads decoded at a time [default: half as many as workers].
     #[arg(long, env = "EARMARK_SERVER_UPLOAD_WORKERS", value_name = "N")]
     upload_workers: Option<usize>,
-    /// Requests open at a time, those still being received included; together they hold at most
-    /// this many messages in memory [default: 128].
+    /// Requests open at a time, those still being received included [default: 128].
     #[arg(long, env = "EARMARK_SERVER_REQUESTS_OPEN_MAX", value_name = "N")]
     requests_open_max: Option<usize>,
+    /// Memory for the messages of all open requests together. Each has its part of half of it for sure (4 MiB by
+    /// default); larger clips are refused as busy when the other half is taken [default: 1GiB, or twice message-max].
+    #[arg(long, env = "EARMARK_SERVER_REQUESTS_MEMORY_MAX", value_name = "SIZE")]
+    requests_memory_max: Option<ByteSize>,
     /// Uploads received at a time [default: 16].
     #[arg(long, env = "EARMARK_SERVER_UPLOADS_OPEN_MAX", value_name = "N")]
     uploads_open_max: Option<usize>,
@@ -198,6 +201,7 @@ impl Settings {
             workers: self.workers.or(weaker.workers),
             upload_workers: self.upload_workers.or(weaker.upload_workers),
             requests_open_max: self.requests_open_max.or(weaker.requests_open_max),
+            requests_memory_max: self.requests_memory_max.or(weaker.requests_memory_max),
             uploads_open_max: self.uploads_open_max.or(weaker.uploads_open_max),
             streams_max: self.streams_max.or(weaker.streams_max),
             encoded_streams_max: self.encoded_streams_max.or(weaker.encoded_streams_max),
@@ -241,6 +245,7 @@ impl Settings {
             workers: Some(processors),
             upload_workers: Some(processors.div_ceil(2)),
             requests_open_max: Some(128),
+            requests_memory_max: None,
             uploads_open_max: Some(16),
             streams_max: Some(1_000),
             encoded_streams_max: Some(64),

@@ -2,17 +2,20 @@
 //! code for messages that are too large, one log line.
 //!
 //! Admission comes before the first byte of a message is read: tonic collects a message before it
-//! calls the service, so the pools of [`crate::work`] could not bound what is still arriving.
+//! calls the service, so the pools of [`crate::work`] could not bound what is still arriving. Nor could admission alone:
+//! a message takes from a budget as it comes ([`intake`]).
 //!
 //! tonic answers a deadline that has passed with `CANCELLED` and a message beyond the limit with
 //! `OUT_OF_RANGE`; both would send a client looking in the wrong place. And a request that is broken off is taken for one
 //! that has ended ([`broken_off`]).
 
 mod broken_off;
+mod intake;
 mod line;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,8 +26,10 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
-pub(crate) use self::broken_off::{HungUp, tell_ends};
-pub(crate) use self::line::{AccessLine, Answered, Asked};
+use self::broken_off::HungUp;
+pub(crate) use self::broken_off::tell_ends;
+use self::intake::{Budget, Intake, Received};
+pub(crate) use self::line::{AccessLine, Answered, Asked, told_path, told_request_id};
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Refusal};
 use crate::reason::Reason;
@@ -38,6 +43,17 @@ const DEADLINE_LEAD: Duration = Duration::from_millis(3);
 /// Calls that bring a clip.
 const CLIP_CALLS: [&str; 2] = ["Match", "POST /v1/match"];
 
+/// Calls whose messages are worked on or spooled as they come, and do not lie in memory until the answer.
+const PASSING_CALLS: [&str; 4] =
+    ["MatchStream", "AddTrack", "POST /v1/tracks", "PUT /v1/tracks/{track_id}"];
+
+/// Other calls that bring more than a few words.
+const LARGE_CALLS: [&str; 1] = ["BatchMatch"];
+
+/// Of the places for requests these are for such calls: who reads, or asks how the server does, finds one though all who
+/// send audio are slow.
+const BRINGING_SHARE: (usize, usize) = (3, 4);
+
 /// Longer than any backup takes, and short enough for every timer.
 const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -48,8 +64,14 @@ pub(crate) struct Limits {
     message_bytes_max: usize,
     metrics: Metrics,
     traces: Traces,
+    /// The server has stopped, and whatever still runs is cut off.
+    cuts_off: Arc<AtomicBool>,
     /// One permit for each request that is being received, worked on or answered.
     open: Arc<Semaphore>,
+    /// The same of those that bring audio.
+    bringing: Arc<Semaphore>,
+    /// Memory for their messages.
+    budget: Budget,
     queries: Pool,
 }
 
@@ -62,9 +84,19 @@ impl Limits {
         Self {
             metrics: metrics.clone(),
             traces: traces.clone(),
+            cuts_off: Arc::default(),
             request_time_max: config.request_time_max,
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
+            bringing: Arc::new(Semaphore::new(
+                (config.requests_open_max * BRINGING_SHARE.0).div_ceil(BRINGING_SHARE.1),
+            )),
+            budget: Budget::new(
+                config.requests_memory_max,
+                config.requests_open_max,
+                config.upload_pause_max,
+                metrics,
+            ),
             queries: work.queries.clone(),
         }
     }
@@ -72,18 +104,39 @@ impl Limits {
 
 impl Limits {
     /// A place for a request, if there is one. A clip that would not be searched is not received either.
-    pub(crate) fn admit(&self, call: &str) -> Option<OwnedSemaphorePermit> {
-        let refusal = CLIP_CALLS.contains(&call).then(|| self.queries.refusal()).flatten();
-        let admitted = match refusal {
-            Some(refusal) => Err(refusal),
-            None => Arc::clone(&self.open).try_acquire_owned().map_err(|_| Refusal::RequestsOpen),
+    pub(crate) fn admit(&self, call: &str) -> Option<Place> {
+        let place = self.place_of(call);
+        place.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
+    }
+
+    fn place_of(&self, call: &str) -> Result<Place, Refusal> {
+        let is_clip = CLIP_CALLS.contains(&call);
+        if let Some(refusal) = is_clip.then(|| self.queries.refusal()).flatten() {
+            return Err(refusal);
+        }
+        let place = |places: &Arc<Semaphore>| {
+            Arc::clone(places).try_acquire_owned().map_err(|_| Refusal::RequestsOpen)
         };
-        admitted.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
+        let passes = PASSING_CALLS.contains(&call);
+        let brings = is_clip || passes || LARGE_CALLS.contains(&call);
+        let bringing = brings.then(|| place(&self.bringing)).transpose()?;
+        let intake = (!passes).then(|| self.budget.begin());
+        Ok(Place { intake, _open: place(&self.open)?, _bringing: bringing })
+    }
+
+    /// Set when the server ends requests that are not answered: nobody has hung up then.
+    pub(crate) fn cuts_off(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cuts_off)
     }
 
     /// The same, for requests that need no key: nobody without one may fill the collector of traces.
     pub(crate) fn untraced(&self) -> Self {
         Self { traces: Traces::default(), ..self.clone() }
+    }
+
+    /// The same for a service whose messages are shorter.
+    pub(crate) fn with_message_max(self, bytes: usize) -> Self {
+        Self { message_bytes_max: self.message_bytes_max.min(bytes), ..self }
     }
 
     /// Longest time for one request.
@@ -94,6 +147,25 @@ impl Limits {
     /// The same, for requests that may take as long as their client waits.
     pub(crate) fn without_time_limit(self) -> Self {
         Self { request_time_max: NO_TIME_LIMIT, ..self }
+    }
+}
+
+/// The place of a request among those that are open, with the memory for what it brings.
+#[derive(Debug)]
+pub(crate) struct Place {
+    intake: Option<Intake>,
+    _open: OwnedSemaphorePermit,
+    _bringing: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// The body of the request, which fails with `SERVER_BUSY` where there is no memory for it, and with
+    /// `CLIENT_STALLED` if it does not come.
+    pub(crate) fn receive<B>(&self, body: B, boxed: impl FnOnce(Received<B>) -> B) -> B {
+        match &self.intake {
+            Some(intake) => boxed(intake.of(body)),
+            None => body,
+        }
     }
 }
 
@@ -137,7 +209,7 @@ where
         let asked = Asked { path, call, service: Some(S::NAME) };
         // Dropped unfinished when the client hangs up.
         let mut line = AccessLine::new(asked, &request, &self.limits);
-        let Some(open) = place else {
+        let Some(place) = place else {
             line.end(Answered::Grpc(Code::ResourceExhausted), Some(Reason::ServerBusy));
             let text = "server is busy with other requests; try again in a moment";
             return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
@@ -145,9 +217,9 @@ where
         if let Some(deadline) = timeout.and_then(|_| Instant::now().checked_add(limit)) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(request.map(|body| place.receive(body, Body::new)));
         Box::pin(async move {
-            let (_open, mut line) = (open, line);
+            let (_place, mut line) = (place, line);
             let answer = line.trace().around(answer);
             let limited = tokio::time::timeout(limit.saturating_sub(DEADLINE_LEAD), answer).await;
             let response = match limited {
@@ -183,7 +255,7 @@ fn explain_size(response: Response<Body>, bytes_max: usize) -> Response<Body> {
         return response;
     }
     let text = format!(
-        "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint (an upload: smaller pieces), or raise message-max of the server"
+        "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint, or raise message-max of the server; an upload: smaller pieces"
     );
     Reason::TooLarge.status(text).into_http()
 }

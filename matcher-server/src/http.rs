@@ -39,6 +39,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::admission::REQUEST_ID;
+use self::admission::request_id;
 use self::document::Asked;
 use self::drained::Drained;
 pub(crate) use self::problem::Problem;

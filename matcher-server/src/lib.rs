@@ -37,6 +37,7 @@ mod work;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fingerprint_core::index::{FollowerIndex, Index, RocksIndex};
@@ -185,6 +186,7 @@ pub async fn run(
     answering.end_streams().await;
     let _ = stop.send(());
     let finished = tokio::time::timeout(config.shutdown_time_max, server).await;
+    answering.cuts_off.store(true, Ordering::Relaxed);
     // Work whose clients have gone may still run, and must not outlive the index.
     let idle = answering.work.stop(STOP_TIME_MAX).await;
     answering.traces.stop(LAST_TRACES_TIME_MAX).await;
@@ -193,7 +195,11 @@ pub async fn run(
         ended.map_err(ServerError::Transport)?;
     }
     if !in_time || !idle {
-        tracing::warn!(idle, "cut off requests that took longer than allowed");
+        tracing::warn!(
+            requests_ended = in_time,
+            work_ended = idle,
+            "cut off what took longer than shutdown-time-max"
+        );
         return Ok(Ending::CutOff);
     }
     Ok(Ending::Finished)

@@ -136,7 +136,7 @@ impl Metrics {
         }
     }
 
-    /// A request has ended; one whose client hung up has the code `hung up`.
+    /// A request has ended; one whose client hung up has the code `hung_up`.
     pub(crate) fn request_ended(&self, call: &str, code: &str, elapsed: Duration) {
         let call = call.to_owned();
         self.request_times
@@ -166,7 +166,7 @@ impl Metrics {
 
     /// Has everything told that is counted, and what is read when it is.
     fn register(&self, registry: &mut Registry, watched: Watched) {
-        let help = "Requests by call and code: a gRPC code, an HTTP status, or hung_up";
+        let help = "Requests by call and code: a gRPC code, an HTTP status, hung_up, or cut_off when the server stopped";
         registry.register("requests", help, self.requests.clone());
         let help = "Time from a request's head to the head of its answer, in seconds";
         registry.register("request_seconds", help, self.request_times.clone());

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,12 +52,20 @@ pub struct Security {
     pub access: Arc<Access>,
     /// What connections go through.
     pub transport: Arc<Transport>,
+    failed: Arc<Failed>,
     /// Files of certificates, which are read again when one of them changes.
     tls_files: Vec<PathBuf>,
     /// The same of keys.
     key_files: Vec<PathBuf>,
     /// How all of these were before they were read.
     seen: Seen,
+}
+
+/// What could not be read again when it had changed.
+#[derive(Debug, Default)]
+struct Failed {
+    certificates: AtomicBool,
+    keys: AtomicBool,
 }
 
 /// What tells whether a file has changed: when it was written, its length and its number.
@@ -79,7 +88,16 @@ impl Security {
         if let Some(tls) = transport.tls() {
             log_end(tls, "certificates were read");
         }
-        Ok(Self { access, transport, tls_files, key_files, seen })
+        Ok(Self { access, transport, failed: Arc::default(), tls_files, key_files, seen })
+    }
+
+    /// Whether what was read last could not be used, so that what was read before holds: by name, of what there is.
+    pub(crate) fn reload_failures(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let certificates = (!self.tls_files.is_empty())
+            .then(|| ("certificates", self.failed.certificates.load(Ordering::Relaxed)));
+        let keys = (!self.key_files.is_empty())
+            .then(|| ("keys", self.failed.keys.load(Ordering::Relaxed)));
+        certificates.into_iter().chain(keys)
     }
 
     /// Refuses an address of which other machines could misuse the server, and says in the log how open it is.
@@ -151,7 +169,9 @@ impl Security {
     // What is wrong stays as it was, and is read again when it changes once more.
     fn reload_certificates(&self) {
         let Some(tls) = self.transport.tls() else { return };
-        match tls.reload() {
+        let read = tls.reload();
+        self.failed.certificates.store(read.is_err(), Ordering::Relaxed);
+        match read {
             Ok(()) => log_end(tls, "certificates were read again"),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -161,7 +181,9 @@ impl Security {
     }
 
     fn reload_keys(&self) {
-        match (self.access.reload(), self.access.valid_count()) {
+        let read = self.access.reload();
+        self.failed.keys.store(read.is_err(), Ordering::Relaxed);
+        match (read, self.access.valid_count()) {
             (Ok(_), None) => {}
             (Ok(KeyChanges { added, changed, removed }), Some(valid_count)) => {
                 tracing::info!(valid_count, added, changed, removed, "keys were read again");

@@ -38,6 +38,10 @@ use crate::metrics::{Refusal, Stage};
 use crate::reason::Reason;
 use crate::work::Work;
 
+/// Largest message of a stream, in bytes: there may be a thousand streams.
+pub(crate) const MESSAGE_BYTES_MAX: usize = AUDIO_BYTES_MAX + 1_024;
+/// Most audio in one.
+const AUDIO_BYTES_MAX: usize = 1 << 20;
 /// Audio that is searched at a time, in milliseconds.
 const BATCH_MS: u64 = 1_000;
 /// The same until a stream has been followed for [`EAGER_BATCHES`] of them.
@@ -133,7 +137,7 @@ impl Streams {
         let owner = caller.as_ref().map_or(String::new(), |caller| caller.id().to_owned());
         let mut requests = Guarded::new(requests, caller);
         let first = tokio::time::timeout(self.config.stream_pause_max, requests.next()).await;
-        let first = first.map_err(|_| self.paused())?.transpose()?;
+        let first = first.map_err(|_| self.paused())?.transpose().map_err(explain_size)?;
         let header = match first.and_then(|message| message.part) {
             Some(Part::Header(header)) => header,
             Some(Part::Audio(_)) | None => {
@@ -229,13 +233,14 @@ impl Streams {
 
 /// Bytes of packets that are worth a job: some time of samples; each fingerprint.
 fn batch_bytes(format: Format, batch_ms: u64) -> usize {
-    match format {
+    let bytes = match format {
         Format::Pcm(format) => {
             let bytes = u64::from(format.rate_hz) * format.frame_bytes() as u64 * batch_ms / 1_000;
             usize::try_from(bytes).unwrap_or(usize::MAX)
         }
         Format::Fingerprints => 1,
-    }
+    };
+    bytes.min(AUDIO_BYTES_MAX)
 }
 
 fn stopping() -> Status {
@@ -358,12 +363,12 @@ impl Follower {
                     }
                     return Ok(Batch { audio, since, is_last: true });
                 }
-                Ok(Some(Err(status))) => match status.code() {
-                    Code::Unauthenticated => {
+                Ok(Some(Err(status))) => match explain_size(status) {
+                    status if status.code() == Code::Unauthenticated => {
                         self.refused = Some(status);
                         return Ok(Batch { audio, since, is_last: true });
                     }
-                    _ if is_of_message(&status) => return Err(Broken::Failed(status)),
+                    status if is_of_message(&status) => return Err(Broken::Failed(status)),
                     _ => return Err(Broken::Gone),
                 },
                 Ok(Some(Ok(message))) => match message.part {
@@ -452,7 +457,17 @@ impl Follower {
 /// True if a message was bad and its sender is still there: anything else that requests fail with means that the
 /// connection is broken.
 fn is_of_message(status: &Status) -> bool {
-    matches!(status.code(), Code::OutOfRange | Code::InvalidArgument)
+    matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument)
+}
+
+/// Says what to do about a message that is larger than [`MESSAGE_BYTES_MAX`], of which tonic says `OUT_OF_RANGE`.
+fn explain_size(status: Status) -> Status {
+    if status.code() != Code::OutOfRange {
+        return status;
+    }
+    Reason::TooLarge.status(format!(
+        "a message of a stream is larger than the limit of {AUDIO_BYTES_MAX} bytes; send its audio in smaller packets"
+    ))
 }
 
 fn log(started: Instant, end: &str) {

@@ -15,9 +15,9 @@ pub mod tls;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -39,6 +39,8 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
 const IDLE_MARGIN: Duration = Duration::from_secs(60);
 /// Connections that wait to be served.
 const BACKLOG: usize = 64;
+/// So often it is logged that a TLS handshake has failed, however many do.
+const HANDSHAKE_LOG_PAUSE: Duration = Duration::from_secs(1);
 /// It is logged that connections were turned away at the first and then at each so many.
 const TURNED_AWAY_LOGGED: u64 = 1_000;
 
@@ -49,6 +51,9 @@ pub struct Transport {
     places: Arc<Places>,
     idle_max: Duration,
     turned_away: AtomicU64,
+    failed_handshakes: AtomicU64,
+    /// When one of them was last logged.
+    told: Mutex<Option<Instant>>,
 }
 
 /// Accepted connections, as tonic takes them. Accepting ends when it is dropped.
@@ -71,13 +76,22 @@ impl Transport {
             places: Places::new(config.connections_max, config.connections_per_address_max),
             idle_max: config.request_time_max.saturating_add(IDLE_MARGIN),
             turned_away: AtomicU64::new(0),
+            failed_handshakes: AtomicU64::new(0),
+            told: Mutex::default(),
         })
     }
 
     /// Without encryption, for this many connections, each silent for `idle_max` at most.
     pub(crate) fn plain(place_count: usize, idle_max: Duration) -> Self {
         let places = Places::new(place_count, place_count);
-        Self { tls: None, places, idle_max, turned_away: AtomicU64::new(0) }
+        Self {
+            tls: None,
+            places,
+            idle_max,
+            turned_away: AtomicU64::new(0),
+            failed_handshakes: AtomicU64::new(0),
+            told: Mutex::default(),
+        }
     }
 
     /// The certificates, if connections are encrypted.
@@ -96,6 +110,12 @@ impl Transport {
     #[must_use]
     pub fn turned_away_count(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Connections that came to nothing because no encryption could be agreed on.
+    #[must_use]
+    pub fn failed_handshake_count(&self) -> u64 {
+        self.failed_handshakes.load(Ordering::Relaxed)
     }
 
     /// Accepts connections on a task of its own until the answer is dropped.
@@ -143,10 +163,25 @@ impl Transport {
             match tokio::time::timeout(HELLO_TIME_MAX, transport.greet(socket, place)).await {
                 // If nobody receives it the server is stopping.
                 Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
-                Ok(Err(error)) => tracing::debug!(%error, "a connection came to nothing"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                Ok(Err(error)) => transport.no_handshake(address, &error),
+                Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
         });
+    }
+
+    /// Says why a client could not get in: it was told in a word, if it has heard that at all.
+    fn no_handshake(&self, address: IpAddr, error: &io::Error) {
+        // Who only looks whether the port is open sends nothing.
+        if error.kind() == io::ErrorKind::UnexpectedEof || self.tls.is_none() {
+            tracing::debug!(%address, %error, "a connection came to nothing");
+            return;
+        }
+        let count = self.failed_handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= HANDSHAKE_LOG_PAUSE) {
+            *told = Some(Instant::now());
+            tracing::info!(%address, %error, count, "a client and the server agree on no encryption");
+        }
     }
 
     async fn greet(&self, socket: TcpStream, place: Place) -> io::Result<Connection> {

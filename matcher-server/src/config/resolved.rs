@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{ByteSize, LogFormat, Otlp, Settings, Span};
 
+/// Memory for requests, unless their messages may be larger, in bytes.
+const REQUESTS_MEMORY: usize = 1 << 30;
+
 /// Most workers of a pool, most jobs in its queue, and so on.
 const COUNT_MAX: usize = 100_000;
 
@@ -51,6 +54,8 @@ pub struct Config {
     pub upload_workers: usize,
     /// Requests open at a time, at least 1.
     pub requests_open_max: usize,
+    /// Bytes of the messages of all of them, at least two of the largest.
+    pub requests_memory_max: usize,
     /// Uploads received at a time, at least 1.
     pub uploads_open_max: usize,
     /// Streams followed at a time, at least 1.
@@ -180,6 +185,17 @@ impl Settings {
                 actual: ByteSize(message_bytes).to_string(),
                 expected: "1KiB to 2GiB",
             })?;
+        let requests_memory_max = match set.requests_memory_max {
+            None => REQUESTS_MEMORY.max(2 * message_bytes_max),
+            Some(bytes) => usize::try_from(bytes.0)
+                .ok()
+                .filter(|bytes| *bytes / 2 >= message_bytes_max)
+                .ok_or_else(|| ConfigError::OutOfRange {
+                    name: "requests-memory-max",
+                    actual: bytes.to_string(),
+                    expected: "at least twice message-max",
+                })?,
+        };
         let times = [
             ("query-duration-max", set.query_duration_max),
             ("track-duration-max", set.track_duration_max),
@@ -221,6 +237,7 @@ impl Settings {
             workers: count("workers", set.workers, 1)?,
             upload_workers: count("upload-workers", set.upload_workers, 1)?,
             requests_open_max: count("requests-open-max", set.requests_open_max, 1)?,
+            requests_memory_max,
             uploads_open_max: count("uploads-open-max", set.uploads_open_max, 1)?,
             streams_max: count("streams-max", set.streams_max, 1)?,
             encoded_streams_max: count("encoded-streams-max", set.encoded_streams_max, 0)?,

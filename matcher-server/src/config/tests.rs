@@ -40,9 +40,13 @@ fn numbers_are_checked_at_both_ends() {
     for good in ["workers = 1", "workers = 100000", "queue_len = 0", "message_max = '1KiB'"] {
         assert!(with(good).is_ok(), "{good}");
     }
-    for bad in
-        ["workers = 0", "workers = 100001", "message_max = '1023'", "message_max = '2147483649'"]
-    {
+    for bad in [
+        "requests_memory_max = '63MiB'",
+        "workers = 0",
+        "workers = 100001",
+        "message_max = '1023'",
+        "message_max = '2147483649'",
+    ] {
         assert!(matches!(with(bad), Err(ConfigError::OutOfRange { .. })), "{bad}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tonic::Code;
@@ -9,7 +11,7 @@ use tonic::codegen::http::{Request, StatusCode};
 
 use super::{HungUp, Limits};
 use crate::access::Caller;
-use crate::http::REQUEST_ID;
+use crate::http::{self, REQUEST_ID};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::traces::Trace;
@@ -63,6 +65,18 @@ impl fmt::Display for Answered {
     }
 }
 
+/// How a request's address is told in the log: with its method, unless it is one of gRPC.
+pub(crate) fn told_path(request: &axum::extract::Request) -> String {
+    let path = request.uri().path();
+    if http::is_grpc(request) { path.to_owned() } else { format!("{} {path}", request.method()) }
+}
+
+/// The client's own name for a request, as it is told in the log.
+pub(crate) fn told_request_id<B>(request: &Request<B>) -> Option<String> {
+    let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+    request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect())
+}
+
 /// Writes the log line of one request, counts it and ends its span when it ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct AccessLine {
@@ -75,6 +89,7 @@ pub(crate) struct AccessLine {
     /// The client's own name for it.
     request_id: Option<String>,
     hung_up: HungUp,
+    cuts_off: Arc<AtomicBool>,
     started: Instant,
     answered: Option<Answered>,
     /// Why it failed.
@@ -84,15 +99,15 @@ pub(crate) struct AccessLine {
 impl AccessLine {
     pub(crate) fn new<B>(asked: Asked, request: &Request<B>, limits: &Limits) -> Self {
         let caller = request.extensions().get::<Caller>();
-        let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
         Self {
             trace: limits.traces.begin(asked.service, &asked.call, request.headers()),
             asked,
             metrics: limits.metrics.clone(),
             key: caller.map(|caller| caller.id().to_owned()),
             peer: transport::peer(request).cloned(),
-            request_id: request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect()),
+            request_id: told_request_id(request),
             hung_up: request.extensions().get().cloned().unwrap_or_default(),
+            cuts_off: limits.cuts_off(),
             started: Instant::now(),
             answered: None,
             reason: None,
@@ -117,6 +132,11 @@ impl AccessLine {
         }
     }
 
+    /// Why it has no answer.
+    fn unanswered(&self) -> &'static str {
+        if self.cuts_off.load(Ordering::Relaxed) { "cut_off" } else { "hung_up" }
+    }
+
     fn end_trace(&self, certificate: Option<&str>) {
         let Self { trace, asked, answered, reason, .. } = self;
         let method = asked.call.split_once(' ');
@@ -133,7 +153,7 @@ impl AccessLine {
             (None, None) => {}
         }
         match answered {
-            None => trace.note("error.type", Some("hung_up")),
+            None => trace.note("error.type", Some(self.unanswered())),
             Some(Answered::Grpc(code)) => {
                 trace.note("rpc.grpc.status_code", Some(i64::from(i32::from(*code))));
             }
@@ -162,7 +182,8 @@ impl Drop for AccessLine {
         if trace_id.is_some() {
             self.end_trace(certificate);
         }
-        let code = self.answered.map_or_else(|| "hung_up".to_owned(), |answer| answer.to_string());
+        let unanswered = || self.unanswered().to_owned();
+        let code = self.answered.map_or_else(unanswered, |answer| answer.to_string());
         self.metrics.request_ended(&self.asked.call, &code, elapsed);
         tracing::info!(
             path = self.asked.path,

@@ -1,8 +1,9 @@
 //! What requests over HTTP go through: a place, a deadline, a log line that is counted, and the caller's name for
 //! them. Also those that lead nowhere, whose calls are counted as one: nobody can make up labels.
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
@@ -11,11 +12,31 @@ use super::drained::Drained;
 use super::problem::Problem;
 use super::{grpc_answer, is_grpc};
 use crate::envelope::{self, AccessLine, Answered, Asked, Limits};
-use crate::metrics;
 use crate::reason::Reason;
+use crate::{convert, metrics};
 
 /// The caller's own name for a request, which comes back with the answer and stands in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The caller's name for a request; empty if there is none.
+///
+/// # Errors
+///
+/// If it is no text: passed over, it would be no protection for a client that counts on it.
+pub(super) fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
+    let mut values = headers.get_all(&REQUEST_ID).iter();
+    let Some(value) = values.next() else { return Ok(String::new()) };
+    if values.next().is_some() {
+        let text = "the header X-Request-Id is there twice; send it once";
+        return Err(Problem::new(Reason::ArgumentInvalid, text));
+    }
+    let name = value.to_str().map_err(|_| {
+        let text = "the header X-Request-Id may have visible ASCII characters only";
+        Problem::new(Reason::ArgumentInvalid, text)
+    })?;
+    convert::check_request_id(name)?;
+    Ok(name.to_owned())
+}
 
 /// Lets a request in if there is a place for it, ends it when its time is over, and logs it.
 pub(super) async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
@@ -27,8 +48,9 @@ pub(super) async fn admit(State(limits): State<Limits>, request: Request, next: 
             let text = "server is busy with other requests; try again in a moment";
             Problem::new(Reason::ServerBusy, text).into_response()
         }
-        Some(_open) => {
+        Some(place) => {
             let limit = limits.request_time_max();
+            let request = request.map(|body| place.receive(body, Body::new));
             tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
                 let text = format!(
                     "the request took longer than the server allows ({} s); send less audio",

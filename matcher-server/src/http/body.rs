@@ -68,8 +68,12 @@ fn media_type(headers: &HeaderMap) -> String {
     value.unwrap_or_default().to_ascii_lowercase()
 }
 
-/// Reads a clip: the whole body, or the file of a form, whose other fields are returned.
-pub(super) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, String>), Problem> {
+/// Reads a clip of at most `bytes_max` bytes, which the route sees to: the whole body, or the file of a form, whose
+/// other fields are returned.
+pub(super) async fn clip(
+    request: Request,
+    bytes_max: usize,
+) -> Result<(Source, BTreeMap<String, String>), Problem> {
     let headers = request.headers().clone();
     let (source, texts) = if is_form(&headers) {
         let (mut form, mut clip) = (Form::of(request).await?, None);
@@ -90,13 +94,17 @@ pub(super) async fn clip(request: Request) -> Result<(Source, BTreeMap<String, S
         (kind.source(bytes.into()), form.into_texts())
     } else {
         let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
-            let is_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
-            let text = rejection.body_text();
-            Problem::new(
-                reason,
-                format!("{text}; send a shorter clip, or raise message-max of the server"),
-            )
+            if let Some(problem) = Problem::of_body(&rejection) {
+                return problem;
+            }
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let text = format!(
+                    "the clip is larger than the limit of {bytes_max} bytes; send a shorter one or its fingerprint, or raise message-max of the server"
+                );
+                return Problem::new(Reason::TooLarge, text);
+            }
+            let text = format!("the body cannot be read: {}", rejection.body_text());
+            Problem::new(Reason::ArgumentInvalid, text)
         })?;
         (Kind::of_body(&headers).source(bytes), BTreeMap::new())
     };
@@ -136,8 +144,10 @@ pub(super) async fn recording(
         let mut pieces = request.into_body().into_data_stream();
         while let Some(piece) = limits.wait(pieces.next()).await? {
             let piece = piece.map_err(|error| {
-                let text = format!("the upload broke off ({error}); send it again");
-                Problem::new(Reason::ClientStalled, text)
+                Problem::of_body(&error).unwrap_or_else(|| {
+                    let text = "the body cannot be read: its chunks are malformed";
+                    Problem::new(Reason::ArgumentInvalid, text)
+                })
             })?;
             spool.take(piece).await?;
         }

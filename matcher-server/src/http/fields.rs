@@ -25,6 +25,22 @@ pub(super) fn of(query: QueryFields) -> Result<BTreeMap<String, String>, Problem
     Ok(fields)
 }
 
+/// Sees to it that an address has no query, where none is read.
+///
+/// # Errors
+///
+/// If it has one: whoever wrote it counts on something.
+pub(super) fn none(query: QueryFields) -> Result<(), Problem> {
+    match of(query)?.into_keys().next() {
+        None => Ok(()),
+        Some(name) => {
+            let text =
+                format!("there is no option {name:?} here; /v1/openapi.json tells what there is");
+            Err(Problem::new(Reason::ArgumentInvalid, text))
+        }
+    }
+}
+
 /// Adds a field to those that are there.
 ///
 /// # Errors

@@ -86,6 +86,12 @@ impl Form {
             }
             return Ok(Next::File(Box::new(File { kind, field, held })));
         }
+        if field.file_name().is_some() {
+            let text = format!(
+                "the form has a file in field {name:?}; send a recording as field audio, a fingerprint as field fingerprint"
+            );
+            return Err(Problem::new(Reason::ArgumentInvalid, text));
+        }
         let mut bytes = Vec::new();
         *texts_bytes += name.len();
         while let Some(piece) = came(field.chunk().await, held)? {

@@ -11,8 +11,7 @@ use super::model::MatchAnswer;
 use super::options::{MatchQuery, NameHeader};
 use super::problem::Problem;
 use super::shapes::{Binary, ClipForm};
-use super::{Api, REQUEST_ID, body};
-use crate::convert;
+use super::{Api, REQUEST_ID, body, request_id};
 use crate::work::Manner;
 
 /// Searches for the tracks that are in one clip
@@ -36,14 +35,11 @@ pub(super) async fn match_clip(
     let mut fields = fields::of(query)?;
     // Before the clip is received in vain.
     MatchQuery::of(fields.clone())?;
-    let header_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    convert::check_request_id(header_id.unwrap_or_default())?;
-    let header_id = header_id.map(str::to_owned);
-    let (source, of_form) = body::clip(request).await?;
+    let header_id = request_id(request.headers())?;
+    let (source, of_form) = body::clip(request, api.matcher.config.message_bytes_max).await?;
     fields.extend(of_form);
-    let mut query = MatchQuery::of(fields)?;
-    query.request_id = query.request_id.or(header_id);
-    let (options, request_id) = query.into_options();
+    let (options, told_id) = MatchQuery::of(fields)?.into_options();
+    let request_id = if told_id.is_empty() { header_id } else { told_id };
     let request = v1::MatchRequest {
         audio: Some(v1::Audio { source: Some(source) }),
         options: Some(options),

@@ -43,7 +43,7 @@ pub(super) struct MatchQuery {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it documents the header, which is read with all others")]
 pub(super) struct NameHeader {
-    /// The same as `request_id`.
+    /// The same as `request_id`, which is stronger.
     #[param(rename = "X-Request-Id", max_length = 128, example = "clip-7")]
     request_id: Option<String>,
 }

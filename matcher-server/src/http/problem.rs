@@ -1,5 +1,8 @@
 //! Errors over HTTP: RFC 9457 problems, with the reason and the text that gRPC has.
 
+use std::error::Error;
+use std::iter;
+
 use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -66,6 +69,14 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// What a body that failed says of it, whoever has wrapped its error since.
+    pub(super) fn of_body(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut errors = iter::successors(Some(error), |error| (*error).source());
+        errors.find_map(|error| error.downcast_ref::<Status>()).cloned().map(Self::from)
+    }
+}
+
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
         let pause = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
@@ -91,6 +102,9 @@ impl From<PathRejection> for Problem {
 
 impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
+        if let Some(problem) = Self::of_body(&error) {
+            return problem;
+        }
         let is_large = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
         let reason = if is_large { Reason::TooLarge } else { Reason::ArgumentInvalid };
         let way_out =

@@ -18,7 +18,7 @@ use super::fields::{self, QueryFields};
 use super::model::{AddedTrack, Stats, Track, TrackPage};
 use super::problem::Problem;
 use super::shapes::{Binary, NamedTrackForm, TrackForm, attributes};
-use super::{Api, REQUEST_ID};
+use super::{Api, request_id};
 use crate::access;
 use crate::reason::Reason;
 use crate::upload::{Announced, Upload};
@@ -171,17 +171,6 @@ async fn receive(
     Ok((status, Json(answer.into())))
 }
 
-/// The caller's name for a request that changes something; empty if there is none.
-fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
-    let Some(value) = headers.get(REQUEST_ID) else { return Ok(String::new()) };
-    // Passed over, it would be no protection for a client that counts on it.
-    let name = value.to_str().map_err(|_| {
-        let text = "the header X-Request-Id may have visible ASCII characters only";
-        Problem::new(Reason::ArgumentInvalid, text)
-    })?;
-    Ok(name.to_owned())
-}
-
 /// What the fields of a track say.
 fn announced(
     id: Option<String>,
@@ -189,6 +178,11 @@ fn announced(
     mut fields: BTreeMap<String, String>,
     kind: Kind,
 ) -> Result<Announced, Problem> {
+    // Kept as an attribute it would be no protection for a client that counts on it.
+    if fields.contains_key("request_id") {
+        let text = "request_id is no field of a track; send it as the header X-Request-Id";
+        return Err(Problem::new(Reason::ArgumentInvalid, text));
+    }
     let told_id = fields.remove("track_id");
     if let (Some(id), Some(told)) = (&id, &told_id)
         && id != told
@@ -231,7 +225,9 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
+    query: QueryFields,
 ) -> Result<Json<Track>, Problem> {
+    fields::none(query)?;
     let Path(track_id) = id?;
     let request = tonic::Request::new(v1::GetTrackRequest { track_id });
     Ok(Json(only(api.catalog.get_track(request).await?.into_inner().track)?))
@@ -243,9 +239,11 @@ pub(super) async fn get(
 pub(super) async fn remove(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
+    query: QueryFields,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Json<Track>, Problem> {
+    fields::none(query)?;
     let Path(track_id) = id?;
     let request = v1::RemoveTrackRequest { track_id, request_id: request_id(&headers)? };
     let owner = access::owner(&extensions);
@@ -255,7 +253,11 @@ pub(super) async fn remove(
 /// Sizes and counts of the index
 #[utoipa::path(get, path = "/v1/stats", tag = "tracks", operation_id = "get_stats",
     responses((status = 200, description = "The index as it is now", body = Stats)))]
-pub(super) async fn stats(State(api): State<Api>) -> Result<Json<Stats>, Problem> {
+pub(super) async fn stats(
+    State(api): State<Api>,
+    query: QueryFields,
+) -> Result<Json<Stats>, Problem> {
+    fields::none(query)?;
     let request = tonic::Request::new(v1::GetStatsRequest {});
     Ok(Json(api.catalog.get_stats(request).await?.into_inner().into()))
 }

@@ -5,6 +5,8 @@
 pub(crate) enum Refusal {
     /// As many requests are open as may be.
     RequestsOpen,
+    /// There is no memory for a message as large.
+    Memory,
     /// As many jobs wait as may.
     QueueFull,
     /// It would have waited longer than clips take, or has.
@@ -29,8 +31,9 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::RequestsOpen,
+        Self::Memory,
         Self::QueueFull,
         Self::QueueSlow,
         Self::Deadline,
@@ -47,6 +50,7 @@ impl Refusal {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RequestsOpen => "requests_open",
+            Self::Memory => "memory",
             Self::QueueFull => "queue_full",
             Self::QueueSlow => "queue_slow",
             Self::Deadline => "deadline",

@@ -59,6 +59,10 @@ impl Collector for Watched {
         page.gauge("connections_open", "Connections that are open", self.transport.open_count())?;
         let help = "Connections that were closed because as many were open as may be";
         page.counter("connections_turned_away", help, self.transport.turned_away_count())?;
+        if self.transport.tls().is_some() {
+            let help = "Connections that came to nothing because no encryption could be agreed on";
+            page.counter("handshakes_failed", help, self.transport.failed_handshake_count())?;
+        }
         page.gauge(
             "streams_open",
             "Streams that are followed or may come back",
@@ -120,6 +124,12 @@ impl Collector for Standing {
         page.gauge("ready", help, self.ready.load(Ordering::Relaxed).into())?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.gauges_of("build_info", "The release that runs", std::iter::once((version, 1)))?;
+        let mut failures = self.security.reload_failures().peekable();
+        if failures.peek().is_some() {
+            let help = "1 if a file was changed and cannot be read, so that what it said before holds: certificates, keys";
+            let failures = failures.map(|(what, failed)| (what, u64::from(failed)));
+            page.gauges("reload_failed", help, "what", failures)?;
+        }
         if let Some(end) = self.security.transport.tls().and_then(Tls::ends) {
             let help = "When the server's certificate, or one between it and its root, ends: the first of them, in seconds since 1970";
             page.gauge_f64("certificate_expires_timestamp_seconds", help, since_1970(end))?;

@@ -23,8 +23,8 @@ use tonic::{Code, Status};
 
 use super::session::{PROGRESS_MS, Search, check_end};
 use super::{
-    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, is_of_message, message,
-    stopping,
+    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, explain_size,
+    is_of_message, message, stopping,
 };
 use crate::metrics::Refusal;
 use crate::reason::Reason;
@@ -106,7 +106,9 @@ impl Streams {
                     let _ = refusal.set(status);
                     break None;
                 }
-                Ok(Some(Err(status))) => break is_of_message(&status).then_some(status),
+                Ok(Some(Err(status))) => {
+                    break Some(explain_size(status)).filter(is_of_message);
+                }
                 Ok(Some(Ok(v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }))) => {
                     if audio.position.is_some() {
                         let text =

@@ -26,6 +26,8 @@ use crate::{convert, status};
 
 /// Audio that came early waits for what is missing until so much of it waits.
 const WAIT_MAX_MS: u64 = 2_000;
+/// … or so many bytes.
+const WAIT_BYTES_MAX: u64 = 1 << 20;
 /// Longest fingerprint of a stream, in seconds.
 const FINGERPRINT_S_MAX: f64 = 60.0;
 /// Times of a stream end here: they have 32 bits.
@@ -143,7 +145,8 @@ impl Session {
         })?;
         let source = match format {
             Format::Pcm(format) => {
-                let wait_max = WAIT_MAX_MS * u64::from(format.rate_hz) / 1_000;
+                let in_time = WAIT_MAX_MS * u64::from(format.rate_hz) / 1_000;
+                let wait_max = in_time.min(WAIT_BYTES_MAX / format.frame_bytes() as u64);
                 Source::Pcm(format, Order::new(wait_max))
             }
             Format::Fingerprints => Source::Fingerprints(Order::new(WAIT_MAX_MS)),

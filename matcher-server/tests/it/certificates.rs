@@ -124,7 +124,10 @@ async fn clients_show_a_certificate_if_the_server_wants_one() {
     let roots = folder.path().join("clients.pem");
     fs::write(&roots, client_side.0.pem()).unwrap();
     let settings = tls_settings(folder.path());
-    let lines = format!("{settings}tls_client_ca = '{}'\n", roots.display());
+    let lines = format!(
+        "{settings}tls_client_ca = '{}'\nmetrics_listen = '127.0.0.1:0'\n",
+        roots.display()
+    );
     let server = Server::start(&lines).await;
     let identity = |authority: &Authority| {
         let (cert, key) = authority.issue();
@@ -138,6 +141,9 @@ async fn clients_show_a_certificate_if_the_server_wants_one() {
             assert!(!answers(channel).await);
         }
     }
+    let url = server.metrics.clone().unwrap();
+    let told = tokio::task::spawn_blocking(move || scrape(&url)).await.unwrap();
+    assert!(told["earmark_handshakes_failed_total"] >= 2.0, "{told:#?}");
 }
 
 /// What a server in a process of its own is told about certificates.
@@ -243,7 +249,9 @@ async fn keys_that_change_are_told_and_certificates_that_do_not_are_not() {
     authority.write(folder.path());
     let mut flags = tls_flags(folder.path());
     flags.extend(["--keys", keys.path().to_str().unwrap()].map(str::to_owned));
+    flags.extend(["--metrics-listen", "127.0.0.1:0"].map(str::to_owned));
     let server = start(folder.path(), &flags);
+    let page = server.said("metrics at ");
     let channel = connect(&server.url(), &authority, None).await.unwrap();
     let mut catalog = CatalogServiceClient::new(channel);
     let new = keys.create(Scope::Admin, |_| {});
@@ -258,6 +266,21 @@ async fn keys_that_change_are_told_and_certificates_that_do_not_are_not() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(catalog);
+    let failed = async |what: &str| {
+        let page = page.clone();
+        let told = tokio::task::spawn_blocking(move || scrape(&page)).await.unwrap();
+        told[&format!("earmark_reload_failed{{what=\"{what}\"}}")]
+    };
+    assert_eq!(failed("keys").await, 0.0);
+    let good = fs::read(keys.path()).unwrap();
+    for (bytes, expected) in [(b"bad[".as_slice(), 1.0), (&good, 0.0)] {
+        fs::write(keys.path(), bytes).unwrap();
+        while failed("keys").await != expected {
+            assert!(begin.elapsed() < PATIENCE, "{expected}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!(failed("certificates").await, 0.0);
     server.signal("-TERM");
     let log = server.ended_with_log().await;
     assert!(log.contains("valid_count=2 added=1 changed=0 removed=0"), "{log}");

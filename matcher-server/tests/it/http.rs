@@ -1,6 +1,7 @@
 //! JSON over HTTP, and gRPC-web, as clients without gRPC see the server.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use serde_json::Value;
 use ureq::http::Response;
@@ -123,7 +124,10 @@ async fn errors_are_problems_with_a_reason_and_a_way_out() {
     let server = Server::start("message_max = '100KiB'").await;
     with(&server, |client| {
         let large = vec![0; 200 << 10];
-        let (kind, lacks_audio) = form(&[], ("other", b"x"));
+        let (kind, misnamed) = form(&[], ("file", &[0; 70_000]));
+        let lacks_audio =
+            b"--XX\r\ncontent-disposition: form-data; name=\"title\"\r\n\r\nx\r\n--XX--\r\n";
+        let (_, named) = form(&[("request_id", "7")], ("audio", &wav(&tune(1, 3))));
         let many: Vec<_> = (0..20_000).map(|i| (format!("f{i}"), "x")).collect();
         let many: Vec<_> = many.iter().map(|(name, text)| (name.as_str(), *text)).collect();
         let (_, fields) = form(&many, ("audio", b"x"));
@@ -131,6 +135,13 @@ async fn errors_are_problems_with_a_reason_and_a_way_out() {
         let lying = client.send("PUT", "/v1/tracks/a", &kind, &other_id);
         assert_eq!((lying.0.0, &lying.0.1["reason"]), (400, &"ARGUMENT_INVALID".into()));
         assert_eq!(client.get("/v1/match").0, 405);
+        for path in ["/v1/tracks/a?x=1", "/v1/stats?x=1", "/v1/tracks?x=1"] {
+            assert_eq!(client.get(path).0, 400, "{path}");
+        }
+        assert_eq!(client.delete("/v1/tracks/a?request_id=7").0, 400);
+        let misnamed = client.send("POST", "/v1/match", &kind, &misnamed);
+        let detail = misnamed.0.1["detail"].as_str().unwrap();
+        assert!(misnamed.0.0 == 400 && detail.contains("field \"file\""), "{detail}");
         for (path, kind, body, status, reason) in [
             ("/v1/tracks", &*kind, &fields[..], 400, "ARGUMENT_INVALID"),
             ("/v1/match", "audio/wav", b"this is no audio", 422, "AUDIO_UNDECODABLE"),
@@ -140,8 +151,10 @@ async fn errors_are_problems_with_a_reason_and_a_way_out() {
             ("/v1/match?max_matches=2000", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
             ("/v1/tracks?=x", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
             ("/v1/match?nothing=1", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
-            ("/v1/match", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
-            ("/v1/tracks", &kind, &lacks_audio, 400, "ARGUMENT_INVALID"),
+            ("/v1/tracks", &kind, &named, 400, "ARGUMENT_INVALID"),
+            ("/v1/tracks?request_id=7", "audio/wav", b"x", 400, "ARGUMENT_INVALID"),
+            ("/v1/match", &kind, lacks_audio, 400, "ARGUMENT_INVALID"),
+            ("/v1/tracks", &kind, lacks_audio, 400, "ARGUMENT_INVALID"),
             (
                 "/v1/match",
                 "application/vnd.earmark.fingerprint",
@@ -301,6 +314,43 @@ async fn problems_carry_the_status_of_the_answer_and_the_callers_name_for_the_re
         let url = format!("{}/v1/tracks/none", client.url);
         let answer = client.agent.get(url).header("x-request-id", "mine-7").call().unwrap();
         assert_eq!(answer.headers()["x-request-id"], "mine-7");
+        let clip = wav(&tune(1, 5));
+        for (names, expected) in [(vec!["a"], 200), (vec!["a", "a"], 400)] {
+            let mut request = client.agent.post(format!("{}/v1/match?request_id=a", client.url));
+            for name in &names {
+                request = request.header("x-request-id", *name);
+            }
+            assert_eq!(request.send(&clip[..]).unwrap().status(), expected, "{names:?}");
+        }
+    })
+    .await;
+}
+
+/// The head of a clip that does not come.
+fn stall(server: &Server) -> TcpStream {
+    let address = server.url.trim_start_matches("http://");
+    let mut socket = TcpStream::connect(address).unwrap();
+    let head = "POST /v1/match HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n123";
+    socket.write_all(head.as_bytes()).unwrap();
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clips_that_do_not_come_give_their_places_back_and_nobody_else_waits_for_them() {
+    let server = Server::start("requests_open_max = 4\nupload_pause_max = '2s'").await;
+    let mut stalled: Vec<_> = (0..3).map(|_| stall(&server)).collect();
+    with(&server, move |client| {
+        let clip = wav(&tune(1, 5));
+        let ask = || client.send("POST", "/v1/match", "audio/wav", &clip).0.0;
+        assert!((0..1_000).any(|_| ask() == 429), "nobody was stalled");
+        assert_eq!(client.get("/v1/stats").0, 200);
+        for socket in &mut stalled {
+            let mut answer = [0; 4_096];
+            let count = socket.read(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..count]);
+            assert!(answer.contains(" 408 ") && answer.contains("CLIENT_STALLED"), "{answer}");
+        }
+        assert_eq!(ask(), 200);
     })
     .await;
 }

@@ -53,6 +53,55 @@ async fn messages_end_at_their_limit() {
     let huge = [header_message(AddTrackHeader::default()), data_message(&wav(&tune(1, 10)))];
     let answer = catalog.add_track(tokio_stream::iter(huge)).await;
     refused(answer, Code::ResourceExhausted, "message-max");
+    // It may not be larger than 4 MiB where clips may.
+    let server = Server::start("").await;
+    let mut catalog = server.catalog().await;
+    let huge = [header_message(AddTrackHeader::default()), data_message(&vec![0; 5 << 20])];
+    let answer = catalog.add_track(tokio_stream::iter(huge)).await;
+    refused(answer, Code::ResourceExhausted, "smaller pieces");
+}
+
+/// Of 800 KiB each of four requests has 100, and six pieces of 64 are for whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_large_clips_do_not_take_the_memory_of_small_ones() {
+    let index = Arc::new(GatedIndex::new());
+    let lines = "message_max = '400KiB'\nrequests_memory_max = '800KiB'\nrequests_open_max = 4\nworkers = 4\n";
+    let server = Server::over(lines, index.clone()).await;
+    // One connection may have a quarter of the requests.
+    let ask = async |audio: Vec<u8>| {
+        let mut matcher = server.matcher().await;
+        tokio::spawn(async move { find(&mut matcher, audio).await })
+    };
+    let (large, small) = (wav(&tune(1, 12)), wav(&tune(1, 3)));
+    let mut running = vec![ask(large.clone()).await];
+    tokio::time::timeout(PATIENCE, index.waiting(1)).await.unwrap();
+    let answer = ask(large.clone()).await.await.unwrap();
+    refused(answer, Code::ResourceExhausted, "requests-memory-max");
+    let (url, clip) = (format!("{}/v1/match", server.url), large.clone());
+    let over_http = tokio::task::spawn_blocking(move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let head = "--XX\r\ncontent-disposition: form-data; name=\"audio\"; filename=\"a\"\r\n\r\n";
+        let form = [head.as_bytes(), &clip, b"\r\n--XX--\r\n"].concat();
+        [("audio/wav", clip), ("multipart/form-data; boundary=XX", form)].map(|(kind, body)| {
+            let mut answer = agent.post(&url).header("content-type", kind).send(&body[..]).unwrap();
+            let again = answer.headers().contains_key("retry-after");
+            (answer.status().as_u16(), again, answer.body_mut().read_to_string().unwrap())
+        })
+    });
+    for (status, again, problem) in over_http.await.unwrap() {
+        assert!(
+            status == 429 && again && problem.contains("requests-memory-max"),
+            "{status} {problem}"
+        );
+    }
+    running.extend([ask(small.clone()).await, ask(small).await]);
+    tokio::time::timeout(PATIENCE, index.waiting(3)).await.unwrap();
+    index.open();
+    for answer in running {
+        assert!(answer.await.unwrap().is_ok());
+    }
+    assert!(ask(large).await.await.unwrap().is_ok());
 }
 
 #[tokio::test]

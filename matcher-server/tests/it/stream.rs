@@ -289,6 +289,23 @@ async fn what_is_no_stream_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_stream_has_a_limit_of_its_own() {
+    let (_server, mut matcher) = server("").await;
+    for format in [pcm(RATE_HZ), Format::Encoded(EncodedFormat {})] {
+        let mut call = Call::open(&mut matcher, header(format, "")).await.unwrap();
+        call.started().await;
+        // Of samples 10 s are the limit, so no more are sent before the last.
+        call.send(vec![0; (1 << 20) + 2_000], None).await;
+        let status = call.rest().await.unwrap_err();
+        assert!(
+            status.code() == Code::ResourceExhausted
+                && status.message().contains("smaller packets"),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_without_audio_are_not_kept_for_ever() {
     let (_server, mut matcher) = server("").await;
     let format = Format::Encoded(EncodedFormat {});
