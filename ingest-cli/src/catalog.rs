@@ -7,6 +7,7 @@ mod convert;
 pub(crate) mod dial;
 mod embedded;
 mod link;
+mod patience;
 mod remote;
 mod remote_stream;
 mod told;
@@ -34,7 +35,7 @@ use remote::RemoteCatalog;
 pub(crate) use upload::read_limited;
 
 pub(crate) use self::convert::match_options;
-pub(crate) use self::link::reason;
+pub(crate) use self::patience::reason;
 
 /// A catalog of tracks. All methods block, and may be called from any thread.
 pub(crate) trait Catalog: Send + Sync {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from server_process import own_environment
+
 
 class KeyFile:
     """Keys of a server that is started with `options`."""
@@ -24,7 +26,11 @@ class KeyFile:
 
     def _run(self, *arguments: str) -> str:
         command = [self._binary, "keys", *arguments, "--keys", str(self._path)]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        environment = own_environment()
+        done = subprocess.run(
+            command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
 
 
 def key_id(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -11,6 +12,15 @@ from types import TracebackType
 
 _START_S = 60.0
 _STOP_S = 30.0
+
+
+def own_environment() -> dict[str, str]:
+    """The environment without the settings of whoever runs the tests, OpenTelemetry's included."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("EARMARK_", "OTEL_"))
+    }
 
 
 class ServerProcess:
@@ -38,6 +48,7 @@ class ServerProcess:
         """Starts it, and waits until it listens: again on the port that it had the first time."""
         self._process = subprocess.Popen(
             [*self._command, "--listen", f"127.0.0.1:{self._port}"],
+            env=own_environment(),
             stderr=subprocess.PIPE,
             text=True,
         )

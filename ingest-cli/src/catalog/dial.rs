@@ -15,6 +15,7 @@ use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::patience::Patience;
 use super::trouble::{Trouble, look};
 use crate::args::{ConnectArgs, KEY_ENV};
 
@@ -32,6 +33,13 @@ pub(crate) struct Dial {
     bearer: Bearer,
     url: String,
     args: ConnectArgs,
+}
+
+/// Why it could not be connected to.
+struct Failure {
+    trouble: Trouble,
+    /// The error that it was told from, if that has more to say.
+    cause: Option<tonic::transport::Error>,
 }
 
 /// The key, as every call shows it.
@@ -83,36 +91,68 @@ impl Dial {
         Ok(Self { endpoint, bearer: Bearer::new(token)?, url, args: args.clone() })
     }
 
-    /// Connects within `timeout`, and asks the server whether it is there: only then a server tells what it thinks
-    /// of our certificate, or that it wants TLS.
+    /// Connects within `timeout`. A server that hangs up is waited for, as it may be restarting just then; one that is
+    /// not there from the beginning is not.
     ///
     /// # Errors
     ///
     /// If nobody answers, or the two do not come together.
     pub(crate) async fn connect(&self, timeout: Duration) -> Result<Calls> {
-        let endpoint = self.endpoint.clone().connect_timeout(CONNECT_TIMEOUT.min(timeout));
-        let channel = endpoint.connect().await.map_err(|error| {
-            let trouble = Trouble::of_connecting(&error);
-            anyhow!(error).context(trouble.explain(&self.url))
-        })?;
+        let mut patience = Patience::of(timeout);
+        let mut was_there = false;
+        loop {
+            let Failure { trouble, cause } = match self.try_to_connect(&patience).await {
+                Ok(calls) => return Ok(calls),
+                Err(failure) => failure,
+            };
+            let has_hung_up = matches!(trouble, Trouble::Broken(_));
+            was_there |= has_hung_up;
+            let may_pass = has_hung_up || (was_there && trouble == Trouble::NoServer);
+            if may_pass && patience.lasts_for_another().await {
+                continue;
+            }
+            let mut words = trouble.explain(&self.url);
+            if may_pass {
+                let limit = humantime::format_duration(patience.limit);
+                words = format!("{words} It did not pass within {limit}");
+            }
+            return Err(match cause {
+                Some(cause) => anyhow!(cause).context(words),
+                None => anyhow!(words),
+            });
+        }
+    }
+
+    /// Connects, and asks the server whether it is there: only then a server tells what it thinks of our certificate,
+    /// or that it wants TLS.
+    async fn try_to_connect(&self, patience: &Patience) -> Result<Calls, Failure> {
+        let endpoint = self.endpoint.clone().connect_timeout(CONNECT_TIMEOUT.min(patience.left()));
+        let channel = match endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(cause) => {
+                let trouble = self.look_into(Trouble::of_connecting(&cause)).await;
+                return Err(Failure { trouble, cause: Some(cause) });
+            }
+        };
         // Open to everybody. Whatever the server itself answers, it is there.
         let mut health = HealthClient::new(channel.clone());
         let asked = health.check(HealthCheckRequest::default());
-        let Ok(answer) = tokio::time::timeout(timeout, asked).await else {
-            bail!(
-                "whoever listens at {} did not answer within {}; is it an earmark-server? If it is only slow, raise --timeout",
-                self.url,
-                humantime::format_duration(timeout)
-            );
+        let trouble = match tokio::time::timeout(patience.left(), asked).await {
+            Err(_) => Trouble::Silent(patience.limit),
+            Ok(answer) => match answer.as_ref().err().and_then(Error::source) {
+                None => return Ok(InterceptedService::new(channel, self.bearer.clone())),
+                Some(broken) => self.look_into(Trouble::of_first_call(broken)).await,
+            },
         };
-        if let Some(broken) = answer.as_ref().err().and_then(Error::source) {
-            let trouble = match Trouble::of_first_call(broken) {
-                Trouble::Broken(words) => self.look().await.unwrap_or(Trouble::Broken(words)),
-                trouble => trouble,
-            };
-            bail!(trouble.explain(&self.url));
+        Err(Failure { trouble, cause: None })
+    }
+
+    /// The same trouble, or a better known one, if a look can tell it.
+    async fn look_into(&self, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Broken(words) => self.look().await.unwrap_or(Trouble::Broken(words)),
+            trouble => trouble,
         }
-        Ok(InterceptedService::new(channel, self.bearer.clone()))
     }
 
     /// What is wrong with the server, or with us, that a look can tell.

@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::link::{Link, Patience, reason};
+use super::link::Link;
+use super::patience::{Patience, reason};
 use super::told::Told;
 use super::{Follower, convert};
 use crate::contract::live::LiveRow;

@@ -7,11 +7,14 @@ pub(super) mod look;
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
 /// How rustls tells what the other side has said.
 const ALERT_WORDS: &str = "received fatal alert: ";
+/// How tonic tells that the other side does not say that it speaks HTTP/2.
+const NO_HTTP2_WORDS: &str = "HTTP/2 was not negotiated.";
 /// What a server may say of a client's certificate, or of none.
 const ALERTS: [(&str, Trouble); 8] = [
     ("CertificateRequired", Trouble::NoCertificateOfOurs),
@@ -41,20 +44,34 @@ pub(super) enum Trouble {
     Unusable(String),
     /// The server does not encrypt.
     NoTls,
+    /// The two do not agree on how to encrypt, for the reason that rustls or the server gives.
+    Handshake(String),
+    /// The server speaks something else than gRPC does.
+    NoHttp2,
     /// The server encrypts, and we do not.
     WantsTls,
     /// The server wants to see a certificate.
     NoCertificateOfOurs,
     /// The server does not accept ours, because it is so.
     OurCertificate(&'static str),
-    /// It broke for a reason that cannot be told.
+    /// Whoever listens has said nothing for so long.
+    Silent(Duration),
+    /// It broke for a reason that cannot be told: a server that is being restarted does so, too.
     Broken(String),
 }
 
 impl Trouble {
     /// What an error of connecting means.
     pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Self {
-        Self::of_tls(error).unwrap_or(Self::NoServer)
+        Self::of_tls(error).unwrap_or_else(|| {
+            if chain(error).any(|cause| cause.to_string() == NO_HTTP2_WORDS) {
+                Self::NoHttp2
+            } else if chain(error).any(is_hung_up) {
+                Self::Broken(last_words(error))
+            } else {
+                Self::NoServer
+            }
+        })
     }
 
     /// What it means that the first call broke on a connection that was made; `Broken` if it does not say.
@@ -64,22 +81,25 @@ impl Trouble {
 
     fn of_tls(error: &(dyn Error + 'static)) -> Option<Self> {
         if let Some(error) = tls_error(error) {
-            return match error {
-                TlsError::InvalidCertificate(error) => Some(Self::of_certificate(error)),
-                TlsError::InvalidMessage(_) => Some(Self::NoTls),
-                TlsError::AlertReceived(alert) => Self::of_alert(&name(*alert)),
-                _ => None,
-            };
+            return Some(match error {
+                TlsError::InvalidCertificate(error) => Self::of_certificate(error),
+                TlsError::InvalidMessage(_) => Self::NoTls,
+                TlsError::AlertReceived(alert) => Self::of_alert(&format!("{alert:?}")),
+                other => Self::Handshake(other.to_string()),
+            });
         }
-        let alert = chain(error).find_map(|cause| {
+        chain(error).find_map(|cause| {
             let text = cause.to_string();
-            text.split_once(ALERT_WORDS).map(|(_, alert)| alert.to_owned())
-        });
-        Self::of_alert(&alert?)
+            text.split_once(ALERT_WORDS).map(|(_, alert)| Self::of_alert(alert))
+        })
     }
 
-    fn of_alert(alert: &str) -> Option<Self> {
-        ALERTS.into_iter().find(|(name, _)| alert.starts_with(name)).map(|(_, trouble)| trouble)
+    fn of_alert(alert: &str) -> Self {
+        let known = ALERTS.into_iter().find(|(name, _)| alert.starts_with(name));
+        known.map_or_else(
+            || Self::Handshake(format!("{ALERT_WORDS}{alert}")),
+            |(_, trouble)| trouble,
+        )
     }
 
     fn of_certificate(error: &CertificateError) -> Self {
@@ -117,12 +137,22 @@ impl Trouble {
                 "{url}: the server's certificate cannot be used ({why}); whoever runs the server must make another"
             ),
             Self::NoTls => format!("{url}: the server there does not encrypt; give http://"),
+            Self::Handshake(words) => format!(
+                "{url}: the TLS handshake failed ({words}); is the address right, and does the server there, or a proxy before it, speak TLS 1.2 or 1.3 and HTTP/2?"
+            ),
+            Self::NoHttp2 => format!(
+                "whoever listens at {url} does not speak HTTP/2; is it an earmark-server, and is the port right?"
+            ),
             Self::WantsTls => format!("{url}: the server there wants encryption; give https://"),
             Self::NoCertificateOfOurs => format!(
                 "{url}: the server wants to see a certificate; give --client-cert and --client-key of one that it trusts"
             ),
             Self::OurCertificate(what) => format!(
                 "{url}: the server does not accept our certificate, it is {what}; give --client-cert and --client-key of one that it trusts (its --tls-client-ca)"
+            ),
+            Self::Silent(limit) => format!(
+                "whoever listens at {url} did not answer within {}; is it an earmark-server? If it is only slow, raise --timeout",
+                humantime::format_duration(*limit)
             ),
             Self::Broken(words) => format!(
                 "the connection to {url} broke at once ({words}); is it an earmark-server, and is the port right?"
@@ -149,8 +179,17 @@ fn last_words(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn name(alert: AlertDescription) -> String {
-    format!("{alert:?}")
+/// True if there was somebody who has hung up.
+fn is_hung_up(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        )
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -16,7 +17,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::link::{Link, Patience, new_request_id, reason};
+use super::link::{Link, new_request_id, request_within};
+use super::patience::{Patience, reason};
 use super::{AddError, Audio, Recording, Stored, convert};
 
 /// Reason of a server that cannot store any more.
@@ -39,7 +41,7 @@ impl Link {
         let request_id = new_request_id().map_err(AddError::Catalog)?;
         let mut patience = Patience::of(self.timeout());
         loop {
-            let status = match self.upload(track, &request_id).await? {
+            let status = match self.upload(track, &request_id, patience.left()).await? {
                 Ok(response) => return convert::stored(response).map_err(AddError::Track),
                 Err(status) => status,
             };
@@ -63,11 +65,12 @@ impl Link {
         }
     }
 
-    /// One attempt: the header, then the bytes, read while they are sent.
+    /// One attempt, within what is left of the time of all: the header, then the bytes, read while they are sent.
     async fn upload(
         &self,
         track: &Recording,
         request_id: &str,
+        left: Duration,
     ) -> Result<Result<v1::AddTrackResponse, Status>, AddError> {
         let encoding = match &track.audio {
             Audio::Fingerprint(_) => v1::add_track_header::Encoding::Fingerprint,
@@ -89,7 +92,7 @@ impl Link {
             .filter_map(std::convert::identity);
         let messages = tokio_stream::once(header).chain(pieces_to_end);
         let mut client = self.catalog();
-        let mut call = pin!(client.add_track(self.request(messages)));
+        let mut call = pin!(client.add_track(request_within(left, messages)));
         tokio::select! {
             // The server may refuse before it has heard all.
             answer = &mut call => return Ok(answer.map(tonic::Response::into_inner)),

@@ -12,7 +12,7 @@ use fingerprint_core::params::Params;
 use fingerprint_core::peaks::Peak;
 use fingerprint_core::units::{ContentHash, TrackId};
 
-use crate::support::{CATALOG_LEN, Run, World, bare_command, testdata};
+use crate::support::{CATALOG_LEN, Run, World, bare_command, server_command, testdata};
 
 /// Tracks of the greater index: its reindexing takes long enough to be met at work.
 const MANY: u32 = 3_000;
@@ -60,8 +60,7 @@ fn every_command_refuses_format_1_with_the_command_that_helps() {
         assert_eq!(refused.code, 2, "{args:?} {refused:?}");
         assert!(refused.stderr.contains(&wanted), "{args:?} {refused:?}");
     }
-    let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
-    let mut server = Command::new(program);
+    let mut server = server_command();
     server.args(["--listen", "127.0.0.1:0", "--index", text(&old)]);
     let refused = run(server);
     assert!(refused.code == 1 && refused.stderr.contains(&wanted), "{refused:?}");

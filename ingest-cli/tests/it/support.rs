@@ -80,10 +80,32 @@ impl World {
 
 /// The command without a catalog.
 pub(crate) fn bare_command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark"));
-    command.args(args).env_remove("EARMARK_INDEX").env_remove("EARMARK_SERVER");
-    command.env_remove("EARMARK_KEY").env_remove("EARMARK_CA_CERT");
-    command.stdin(Stdio::null());
+    let mut command = without_settings(env!("CARGO_BIN_EXE_earmark").as_ref());
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// The server's program: Cargo puts the binaries of the workspace side by side.
+pub(crate) fn server_command() -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
+    assert!(
+        program.exists(),
+        "{} is not built; run the tests with `cargo test --workspace`",
+        program.display()
+    );
+    without_settings(&program)
+}
+
+/// A program without the settings of whoever runs the tests: neither ours nor those of OpenTelemetry, which the server
+/// reads.
+fn without_settings(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("EARMARK_") || text.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -164,14 +186,7 @@ impl Process {
 
     /// At an address of its own.
     pub(crate) fn start_at(address: &str, index: &Path, flags: &[&str]) -> Self {
-        // Cargo puts the binaries of the workspace side by side.
-        let program = Path::new(env!("CARGO_BIN_EXE_earmark")).with_file_name("earmark-server");
-        assert!(
-            program.exists(),
-            "{} is not built; run the tests with `cargo test --workspace`",
-            program.display()
-        );
-        let mut child = Command::new(program)
+        let mut child = server_command()
             .args(["--listen", address, "--index"])
             .arg(index)
             .args(flags)

@@ -9,10 +9,10 @@ use assert_cmd::Command;
 use earmark_proto::v1::GetTrackRequest;
 use earmark_proto::v1::catalog_service_client::CatalogServiceClient;
 
-use crate::support::{Process, add, tune, wav};
+use crate::support::{Process, add, server_command, tune, wav};
 
 pub(crate) fn refuses_to_start(arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark-server"));
+    let mut command = Command::from_std(server_command());
     let limit = std::time::Duration::from_secs(60);
     let Output { status, stderr, .. } = command.args(arguments).timeout(limit).output().unwrap();
     assert!(!status.success(), "{arguments:?}");
@@ -94,7 +94,7 @@ fn settings_that_make_no_sense_are_named() {
 }
 
 fn printed(file: &Path, environment: &[(&str, &str)], flags: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark-server"));
+    let mut command = server_command();
     command.arg("--config").arg(file).arg("--print-config").args(flags);
     let output = command.envs(environment.iter().copied()).output().unwrap();
     assert!(output.status.success());

@@ -102,6 +102,18 @@ impl Server {
     }
 }
 
+/// The program, without the settings of whoever runs the tests: neither ours nor those of OpenTelemetry, which it reads.
+pub(crate) fn server_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_earmark-server"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("EARMARK_") || text.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// A server in its own process, over an index on disk. It is killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -119,7 +131,7 @@ impl Process {
     }
 
     pub(crate) fn start_at(listen: &str, index: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_earmark-server"))
+        let mut child = server_command()
             .args(["--listen", listen, "--index"])
             .arg(index)
             .args(arguments)

@@ -1,7 +1,5 @@
 //! Calls to the server as a patient client makes them: whoever is told to come back later does.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use earmark_proto::v1;
 use earmark_proto::v1::add_track_request::Part;
@@ -13,10 +11,6 @@ use tonic_types::StatusExt;
 
 use crate::Soak;
 
-/// How long a refusal of a busy server is put up with.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long any call may take: far more than a server that does well needs.
-const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a piece of an upload.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -31,6 +25,7 @@ impl Calls {
     /// Connects to the server. Streams last longer than any call may.
     pub(crate) async fn connect(soak: &Soak) -> Result<Self> {
         let channel = Endpoint::from_shared(soak.url.clone())?
+            .connect_timeout(soak.answer_time_max)
             .connect()
             .await
             .with_context(|| format!("no server answers at {}", soak.url))?;
@@ -120,23 +115,32 @@ pub(crate) fn clip(source: v1::audio::Source) -> v1::MatchRequest {
     }
 }
 
-/// Calls until there is an answer, or a refusal that does not say when to come back.
+/// Waits for an answer, but not for one that does not come.
+pub(crate) async fn in_time<T>(
+    soak: &Soak,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let answered = tokio::time::timeout(soak.answer_time_max, call).await;
+    answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer came")))
+}
+
+/// Calls until there is an answer, or a refusal that does not say when to come back. A busy server's refusals are put up
+/// with as long as a call may take.
 pub(crate) async fn patiently<T, F>(soak: &Soak, call: impl Fn() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<tonic::Response<T>, Status>>,
 {
     let began = tokio::time::Instant::now();
     loop {
-        let answered = tokio::time::timeout(CALL_TIME_MAX, call()).await;
-        let status = match answered {
-            Ok(Ok(answer)) => return Ok(answer.into_inner()),
-            Ok(Err(status)) => status,
-            Err(_) => return Err(Status::deadline_exceeded("no answer came")),
+        let status = match in_time(soak, call()).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => status,
         };
         let pause = status.get_details_retry_info().and_then(|info| info.retry_delay);
         match pause {
             Some(pause)
-                if status.code() == Code::ResourceExhausted && began.elapsed() < PATIENCE =>
+                if status.code() == Code::ResourceExhausted
+                    && began.elapsed() < soak.answer_time_max =>
             {
                 soak.tally.count("refused for now, and asked again");
                 tokio::time::sleep(pause).await;

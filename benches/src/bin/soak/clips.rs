@@ -113,7 +113,14 @@ async fn as_batch(soak: &Soak, calls: &Calls, random: &mut fastrand::Rng) -> Res
 async fn over_http(soak: &Soak, random: &mut fastrand::Rng) -> Result<()> {
     let (asked, samples) = draw(soak, random);
     let (url, body) = (format!("{}/v1/match?max_matches=5", soak.url), wav(samples)?);
-    let answer = tokio::task::spawn_blocking(move || post(&url, &body)).await??;
+    let limit = soak.answer_time_max;
+    let answer = match tokio::task::spawn_blocking(move || post(&url, &body, limit)).await? {
+        Ok(answer) => answer,
+        Err(error) => {
+            soak.tally.wrong(&format!("over HTTP: {error:#}"));
+            return Ok(());
+        }
+    };
     let matches = answer["matches"].as_array();
     match matches.and_then(|matches| matches.iter().map(named).collect::<Option<Vec<_>>>()) {
         Some(named) => compare(soak, "clips over HTTP", &asked, &named),
@@ -122,19 +129,23 @@ async fn over_http(soak: &Soak, random: &mut fastrand::Rng) -> Result<()> {
     Ok(())
 }
 
-/// The answer to a file, or the problem, as JSON.
-fn post(url: &str, body: &Bytes) -> Result<Value> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+/// The answer to a file, or the problem, as JSON; each try may take up to `limit`.
+fn post(url: &str, body: &Bytes, limit: Duration) -> Result<Value> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(limit))
+        .build()
+        .into();
     for _ in 1..HTTP_TRIES {
-        let mut answer = agent.post(url).send(&body[..]).context("over HTTP")?;
+        let mut answer = agent.post(url).send(&body[..])?;
         let pause =
             answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(pause) = pause {
             std::thread::sleep(Duration::from_secs(pause));
             continue;
         }
-        return Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?);
+        let text = answer.body_mut().read_to_string()?;
+        return serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"));
     }
     Ok(Value::String("busy for too long".to_owned()))
 }

@@ -1,14 +1,16 @@
 //! The server under test, in a process of its own.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// How long it may take until it listens: an empty index is there at once.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to stop: more than the server's own limit.
 const STOP_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -24,9 +26,10 @@ impl Daemon {
     /// Starts `program` over the index in `index`, on a port that is free.
     pub(crate) fn start(program: &Path, index: &Path) -> Result<Self> {
         let mut command = Command::new(program);
-        // Settings of the user's own must not decide the soak.
+        // Settings of the user's own must not decide the soak: neither ours nor those of OpenTelemetry, which it reads.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("EARMARK_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("EARMARK_") || text.starts_with("OTEL_") {
                 command.env_remove(name);
             }
         }
@@ -40,22 +43,30 @@ impl Daemon {
                 format!("{} cannot be started; build the workspace", program.display())
             })?;
         let stderr = child.stderr.take().context("the server has no standard error")?;
-        let mut lines = BufReader::new(stderr).lines();
-        let mut log = String::new();
-        let address = loop {
-            let Some(Ok(line)) = lines.next() else {
-                bail!("the server ended early:\n{log}");
-            };
-            writeln!(log, "{line}")?;
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.split_whitespace().next().unwrap_or_default().to_owned();
-            }
-        };
-        // Nobody may block on a full pipe.
+        let (addresses, told) = channel();
+        // Read to its end: nobody may block on a full pipe.
         let log = std::thread::spawn(move || {
-            lines.map_while(Result::ok).fold(log, |log, line| log + &line + "\n")
+            let mut log = String::new();
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    let address = rest.split_whitespace().next().unwrap_or_default();
+                    // Nobody waits any more if it took too long.
+                    let _ = addresses.send(address.to_owned());
+                }
+                log += &line;
+                log.push('\n');
+            }
+            log
         });
-        Ok(Self { child, address, log })
+        let mut daemon = Self { child, address: String::new(), log };
+        match told.recv_timeout(START_TIME_MAX) {
+            Ok(address) => daemon.address = address,
+            Err(RecvTimeoutError::Timeout) => bail!("the server does not listen"),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the server ended early:\n{}", daemon.take_log()?)
+            }
+        }
+        Ok(daemon)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -80,6 +91,11 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         };
         ensure!(status.success(), "the server did not end well: {status}");
+        self.take_log()
+    }
+
+    /// Its log, once it has ended.
+    fn take_log(&mut self) -> Result<String> {
         let log = std::mem::replace(&mut self.log, std::thread::spawn(String::new));
         log.join().map_err(|_| anyhow::anyhow!("the server's log could not be read"))
     }

@@ -6,8 +6,9 @@
 //! ([`passing`]), clips are asked in every way the API has ([`clips`]), streams are followed, broken off
 //! and taken up again ([`streams`]), and callers send nonsense ([`nonsense`]). The [`ledger`] knows which
 //! recording was there at which time, so each answer is right or wrong: what was there throughout must
-//! be found, what was not must not be named, whatever happened in between. In the end the server is
-//! told to stop, and the index on disk must be whole and hold what was acknowledged, no more, no less.
+//! be found, what was not must not be named, whatever happened in between. An answer that does not come
+//! is a wrong one, and all parts must end in time ([`parts`]). Then the server is told to stop, and the
+//! index on disk must be whole and hold what was acknowledged, no more, no less.
 
 mod calls;
 mod changes;
@@ -16,6 +17,7 @@ mod daemon;
 mod judge;
 mod ledger;
 mod nonsense;
+mod parts;
 mod passing;
 mod sound;
 mod streams;
@@ -33,10 +35,10 @@ use clap::Parser;
 use earmark_benches::work::tell;
 use fingerprint_core::index::{Index, RocksIndex};
 use fingerprint_core::params::Params;
-use tokio::task::JoinSet;
 
 use crate::daemon::Daemon;
 use crate::ledger::Ledger;
+use crate::parts::Ended;
 use crate::sound::Sound;
 use crate::tally::Tally;
 
@@ -62,6 +64,12 @@ struct Cli {
     /// Decides what is asked; the order of events is decided by the machine
     #[arg(long, value_name = "N", default_value_t = 7)]
     seed: u64,
+    /// How long any answer may take, and how long a busy server's refusals are put up with
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    answer_time_max: Duration,
+    /// How long all may take to end once the time is over: the last streams play half a minute more, and wait
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    end_time_max: Duration,
     /// The server's program instead of the one beside this
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -76,6 +84,8 @@ struct Soak {
     tally: Tally,
     /// When to stop.
     end: Instant,
+    /// Far more than a server that does well needs, also on a busy machine; whoever waits for longer waits in vain.
+    answer_time_max: Duration,
     seed: u64,
 }
 
@@ -122,40 +132,24 @@ fn run(cli: &Cli) -> Result<bool> {
         sound,
         tally: Tally::default(),
         end: Instant::now() + cli.duration,
+        answer_time_max: cli.answer_time_max,
         seed: cli.seed,
     });
     let runtime = tokio::runtime::Runtime::new().context("no threads can be started")?;
-    let (kept, memory) = runtime.block_on(all_parts(cli, &soak, daemon.pid()))?;
-    let log = daemon.stop()?;
-    check_log(&soak.tally, &log);
+    let ended = runtime.block_on(parts::run(cli, &soak, daemon.pid()));
+    // Whoever still waits for an answer is not waited for.
+    runtime.shutdown_background();
+    match daemon.stop() {
+        Ok(log) => check_log(&soak.tally, &log),
+        Err(error) => soak.tally.wrong_at_the_end(&format!("{error:#}")),
+    }
+    let Some(Ended { kept, memory }) = ended? else {
+        soak.tally.report();
+        return Ok(false);
+    };
     check_index(&soak, &index, &kept)?;
     let has_grown = memory.report();
     Ok(soak.tally.report() && !has_grown)
-}
-
-/// Runs all parts to their end. Gives the passing tracks that were left, and what was watched.
-async fn all_parts(
-    cli: &Cli,
-    soak: &Arc<Soak>,
-    pid: u32,
-) -> Result<(BTreeSet<String>, watch::Memory)> {
-    let watching = tokio::spawn(watch::watch(Arc::clone(soak), pid));
-    let passing = tokio::spawn(passing::run(Arc::clone(soak)));
-    let mut parts = JoinSet::new();
-    parts.spawn(changes::run(Arc::clone(soak)));
-    parts.spawn(nonsense::run(Arc::clone(soak)));
-    for number in 0..cli.callers {
-        parts.spawn(clips::run(Arc::clone(soak), number, cli.pause));
-    }
-    for number in 0..cli.streams {
-        parts.spawn(streams::run(Arc::clone(soak), number));
-    }
-    while let Some(part) = parts.join_next().await {
-        part.context("a part of the soak broke down")??;
-    }
-    let kept = passing.await.context("a part of the soak broke down")??;
-    let memory = watching.await.context("the watch broke down")??;
-    Ok((kept, memory))
 }
 
 /// A server that is asked for everything has nothing to complain about itself.

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tonic::Status;
 
 use crate::Soak;
-use crate::calls::{Calls, clip, reason};
+use crate::calls::{Calls, clip, in_time, reason};
 use crate::sound::{fingerprint, tune, wav};
 
 /// Time between two attempts.
@@ -71,13 +71,10 @@ pub(crate) async fn run(soak: Arc<Soak>) -> Result<()> {
                 is_not_there(&soak, &calls, &id).await;
             }
             5 => break_off(&soak, &calls, round).await?,
-            6 => {
-                // Neither HTTP nor TLS; the server hangs up or waits for more.
-                let mut connection = connect(&soak).await?;
-                let _ = connection.write_all(&bytes).await;
-            }
+            // Neither HTTP nor TLS; the server hangs up or waits for more.
+            6 => drop(connect(&soak, &bytes).await),
             _ => {
-                silent.push(connect(&soak).await?);
+                silent.extend(connect(&soak, b"").await);
                 if silent.len() > SILENT_MAX {
                     silent.remove(0);
                 }
@@ -89,8 +86,15 @@ pub(crate) async fn run(soak: Arc<Soak>) -> Result<()> {
     Ok(())
 }
 
-async fn connect(soak: &Soak) -> Result<TcpStream> {
-    Ok(TcpStream::connect(soak.url.trim_start_matches("http://")).await?)
+/// Connects by hand, and sends these bytes as far as the server takes them.
+async fn connect(soak: &Soak, bytes: &[u8]) -> Option<TcpStream> {
+    let connected = in_time(soak, async {
+        let mut connection = TcpStream::connect(soak.url.trim_start_matches("http://")).await?;
+        let _ = connection.write_all(bytes).await;
+        Ok(connection)
+    })
+    .await;
+    connected.map_err(|status| soak.tally.wrong(&format!("a connection by hand: {status}"))).ok()
 }
 
 /// An upload whose sender hangs up, and a clip whose caller does not wait.

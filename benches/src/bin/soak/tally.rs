@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use earmark_benches::work::tell;
 
-/// Wrong answers that are told in full; the rest are only counted.
+/// Wrong answers that are told in full; later ones are only counted, but for what is wrong at the end.
 const TOLD_MAX: u64 = 50;
 
 /// Counts of all parts of the soak.
@@ -33,9 +33,18 @@ impl Tally {
 
     /// Something that the server should not have said or done.
     pub(crate) fn wrong(&self, what: &str) {
+        self.tell_wrong(what, TOLD_MAX);
+    }
+
+    /// The same of the end of the soak, which is told however much was wrong before.
+    pub(crate) fn wrong_at_the_end(&self, what: &str) {
+        self.tell_wrong(what, u64::MAX);
+    }
+
+    fn tell_wrong(&self, what: &str, told_max: u64) {
         let mut counts = self.lock();
         counts.wrong += 1;
-        if counts.wrong <= TOLD_MAX {
+        if counts.wrong <= told_max {
             tell(&format!("WRONG: {what}"));
         }
     }

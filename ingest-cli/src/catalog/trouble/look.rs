@@ -24,10 +24,12 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How a server that wants TLS answers that: a record of alerts.
 const TLS_ALERT: [u8; 2] = [21, 3];
+/// How one of HTTP/2 does: the length of its settings, three bytes of which the first is 0 as it is below 65,536.
+const SETTINGS_BEGIN: u8 = 0;
 
 type Looked<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What is wrong with a connection without encryption: the server may want it.
+/// What is wrong with a connection without encryption: the server may want it, or be another.
 pub(in super::super) async fn plain(host: &str, port: u16) -> Option<Trouble> {
     let look = async {
         let mut socket = TcpStream::connect((host, port)).await?;
@@ -37,7 +39,11 @@ pub(in super::super) async fn plain(host: &str, port: u16) -> Option<Trouble> {
         Looked::Ok(begin)
     };
     let begin = tokio::time::timeout(TIME_MAX, look).await.ok()?.ok()?;
-    (begin == TLS_ALERT).then_some(Trouble::WantsTls)
+    match begin {
+        TLS_ALERT => Some(Trouble::WantsTls),
+        [SETTINGS_BEGIN, _] => None,
+        _ => Some(Trouble::NoHttp2),
+    }
 }
 
 /// What is wrong with an encrypted one: the server may want a certificate of ours, or another.

@@ -32,21 +32,30 @@ const STORING: Duration = Duration::from_millis(300);
 /// What a server got: how many bytes, and whether the call was still there when it was stored.
 type Seen = (usize, bool);
 
+/// The name of a change, and how long it may take, in microseconds.
+type Named = (String, u64);
+
 /// A server that only looks at uploads, and at the names of changes.
 struct Witness {
     seen: mpsc::Sender<Seen>,
-    names: mpsc::Sender<String>,
+    names: mpsc::Sender<Named>,
     /// How many changes it refuses at first.
     refusals: AtomicUsize,
 }
 
 impl Witness {
-    /// Takes the name of a change; fails as a server that is about to stop.
-    fn note(&self, name: String) -> Result<(), Status> {
-        self.names.send(name).unwrap();
+    /// Takes the name of a change, and its limit; fails as a server that is about to stop.
+    fn note(&self, name: String, limit_us: u64) -> Result<(), Status> {
+        self.names.send((name, limit_us)).unwrap();
         let left = self.refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         left.map_or(Ok(()), |_| Err(Status::unavailable("")))
     }
+}
+
+/// How long a call may take, as its client says, in microseconds.
+fn limit_us<T>(request: &Request<T>) -> u64 {
+    let text = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap();
+    text.strip_suffix('u').unwrap().parse().unwrap()
 }
 
 /// Tells how a call ended; if nothing else does, by being dropped with it.
@@ -69,11 +78,12 @@ impl CatalogService for Witness {
         request: Request<Streaming<AddTrackRequest>>,
     ) -> Result<Response<AddTrackResponse>, Status> {
         let mut call = Call { seen: &self.seen, byte_count: 0, is_stored: false };
+        let limit_us = limit_us(&request);
         let mut stream = request.into_inner();
         while let Some(message) = stream.message().await? {
             match message.part.unwrap() {
                 Part::Data(bytes) => call.byte_count += bytes.len(),
-                Part::Header(header) => self.note(header.request_id)?,
+                Part::Header(header) => self.note(header.request_id, limit_us)?,
             }
         }
         // A cancelled call looks like one that ended: the transport reports its reset as the end
@@ -103,7 +113,8 @@ impl CatalogService for Witness {
         &self,
         request: Request<RemoveTrackRequest>,
     ) -> Result<Response<RemoveTrackResponse>, Status> {
-        self.note(request.into_inner().request_id)?;
+        let limit_us = limit_us(&request);
+        self.note(request.into_inner().request_id, limit_us)?;
         Ok(Response::new(RemoveTrackResponse::default()))
     }
 
@@ -118,7 +129,7 @@ impl CatalogService for Witness {
 /// Starts a witness, and connects to it.
 fn witness(
     refusals: usize,
-) -> (Runtime, RemoteCatalog, mpsc::Receiver<Seen>, mpsc::Receiver<String>) {
+) -> (Runtime, RemoteCatalog, mpsc::Receiver<Seen>, mpsc::Receiver<Named>) {
     let ((sender, seen), (names, named)) = (mpsc::channel(), mpsc::channel());
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -167,17 +178,20 @@ fn a_file_that_cannot_be_read_to_its_end_is_not_stored() {
 }
 
 #[test]
-fn all_tries_of_a_change_have_its_name_and_no_other_has() {
+fn all_tries_of_a_change_have_its_name_and_share_its_time() {
     let (_runtime, catalog, _seen, named) = witness(2);
     let audio = Audio::Bytes(vec![7].into());
     let recording = Recording { id: None, metadata: Metadata::default(), audio };
     catalog.add(vec![recording]).remove(0).unwrap();
-    let names: Vec<_> = named.try_iter().collect();
+    let (names, limits_us): (Vec<_>, Vec<_>) = named.try_iter().unzip();
     assert!(names.len() == 3 && names.iter().all(|name| *name == names[0]), "{names:?}");
+    // Each has what the one before it and the wait have left.
+    let has_less = |pair: &[u64]| pair[1] + 100_000 <= pair[0];
+    assert!(limits_us.windows(2).all(has_less), "{limits_us:?}");
     let (_runtime, catalog, _seen, named) = witness(1);
     let id = TrackId::new("T").unwrap();
     assert!(catalog.remove(&id).unwrap() && catalog.remove(&id).unwrap());
-    let removals: Vec<_> = named.try_iter().collect();
+    let removals: Vec<_> = named.try_iter().map(|(name, _)| name).collect();
     assert_eq!(removals[0], removals[1]);
     assert!(removals[2] != removals[0] && removals[0] != names[0], "{removals:?}");
     assert_eq!(names[0].len(), 32);

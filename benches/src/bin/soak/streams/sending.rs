@@ -16,15 +16,13 @@ use tonic::Status;
 use super::told::Told;
 use super::{AWAY, Manner, Programme};
 use crate::Soak;
-use crate::calls::Calls;
+use crate::calls::{Calls, in_time};
 use crate::sound::{pcm, wav};
 
 /// Length of a packet in milliseconds.
 const PACKET_MS: u32 = 250;
 /// Packets that wait for the transport.
 const PACKETS_MAX: usize = 8;
-/// How long the last answers may take.
-const LAST_ANSWERS_MAX: Duration = Duration::from_secs(60);
 
 /// Sends a programme in real time; gives what was told. One that is to be broken off is, at a share of it.
 pub(super) async fn follow(
@@ -56,7 +54,7 @@ pub(super) async fn follow(
         let place = (len * break_at) as usize;
         sending.break_at = Some(place);
         let calls = Calls::connect(soak).await?;
-        if let Err(status) = sending.exchange(&calls, &mut told).await {
+        if let Err(status) = sending.exchange(soak, &calls, &mut told).await {
             return Ok(Err(status));
         }
         drop(calls);
@@ -65,7 +63,7 @@ pub(super) async fn follow(
         told.is_resumed = true;
     }
     let calls = Calls::connect(soak).await?;
-    Ok(sending.exchange(&calls, &mut told).await.map(|()| told))
+    Ok(sending.exchange(soak, &calls, &mut told).await.map(|()| told))
 }
 
 /// What is sent, and from when on.
@@ -80,13 +78,18 @@ struct Sending {
 
 impl Sending {
     /// One call: sends what the server has not had, each packet when it has been heard.
-    async fn exchange(&self, calls: &Calls, told: &mut Told) -> Result<(), Status> {
+    async fn exchange(&self, soak: &Soak, calls: &Calls, told: &mut Told) -> Result<(), Status> {
         let (requests, sent) = mpsc::channel(PACKETS_MAX);
         let header = v1::MatchStreamRequest { part: Some(Part::Header(self.header())) };
         requests.try_send(header).map_err(|_| Status::internal("the stream is closed"))?;
         let mut matcher = calls.matcher.clone();
-        let mut answers = matcher.match_stream(ReceiverStream::new(sent)).await?.into_inner();
-        let first = answers.message().await?.and_then(|answer| answer.event);
+        let opened = in_time(soak, async {
+            let mut answers = matcher.match_stream(ReceiverStream::new(sent)).await?.into_inner();
+            let first = answers.message().await?;
+            Ok((answers, first))
+        });
+        let (mut answers, first) = opened.await?;
+        let first = first.and_then(|answer| answer.event);
         let Some(Event::Started(started)) = first else {
             return Err(Status::internal(format!("the first answer is {first:?}")));
         };
@@ -102,27 +105,29 @@ impl Sending {
             }
             Ok(())
         };
-        if self.break_at.is_some() {
-            return tokio::select! {
-                () = self.send(&requests, position) => Ok(()),
-                ended = receive => ended.and(Err(Status::internal("the stream ended early"))),
+        let both = async {
+            if self.break_at.is_some() {
+                return tokio::select! {
+                    () = self.send(&requests, position) => Ok(()),
+                    ended = receive => ended.and(Err(Status::internal("the stream ended early"))),
+                };
+            }
+            let send = async {
+                self.send(&requests, position).await;
+                drop(requests);
             };
-        }
-        let send = async {
-            self.send(&requests, position).await;
-            drop(requests);
+            tokio::join!(receive, send).0
         };
-        let length = Duration::from_secs_f64(self.second(self.bytes.len()));
-        let both = async { tokio::join!(receive, send).0 };
-        let both = tokio::time::timeout_at(self.began + length + LAST_ANSWERS_MAX, both);
-        both.await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the last answers did not come")))
+        let length = Duration::from_secs_f64(self.second(self.end()));
+        let both = tokio::time::timeout_at(self.began + length + soak.answer_time_max, both);
+        both.await.unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded("the server is far behind what was sent"))
+        })
     }
 
     async fn send(&self, requests: &mpsc::Sender<v1::MatchStreamRequest>, position: usize) {
         let packet = (SAMPLE_RATE_HZ * PACKET_MS / 1_000 * 2) as usize;
-        let end = self.break_at.unwrap_or(self.bytes.len());
-        for from in (position..end).step_by(packet) {
+        for from in (position..self.end()).step_by(packet) {
             let to = (from + packet).min(self.bytes.len());
             let due = Duration::from_secs_f64(self.second(to));
             tokio::time::sleep_until(self.began + due).await;
@@ -136,6 +141,11 @@ impl Sending {
                 break;
             }
         }
+    }
+
+    /// Behind which byte nothing more is sent.
+    fn end(&self) -> usize {
+        self.break_at.unwrap_or(self.bytes.len())
     }
 
     /// Time of a byte in the stream; the few of a file's header do not count.
