@@ -92,7 +92,12 @@ impl Link {
         let way_out =
             if patience.limit < self.timeout { "" } else { "; raise --timeout to wait longer" };
         let limit = humantime::format_duration(patience.limit);
-        anyhow!("{error:#}; it did not pass within {limit}{way_out}")
+        let outcome = if retry_delay(status).is_zero() {
+            "did not pass within"
+        } else {
+            "would take longer than"
+        };
+        anyhow!("{error:#}; it {outcome} {limit}{way_out}")
     }
 
     /// What went wrong, and what to do about it.
@@ -177,9 +182,8 @@ impl Patience {
         if !may_pass(status) {
             return None;
         }
-        let details = status.get_error_details();
-        let told = details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        let wait = told.saturating_add(self.wait.mul_f64(0.5 + 0.5 * fastrand::f64()));
+        let jitter = self.wait.mul_f64(0.5 + 0.5 * fastrand::f64());
+        let wait = retry_delay(status).saturating_add(jitter);
         self.wait = WAIT_MAX.min(2 * self.wait);
         (wait < self.left()).then_some(wait)
     }
@@ -188,6 +192,12 @@ impl Patience {
 /// What the server gives as reason, for programs.
 pub(crate) fn reason(status: &Status) -> Option<String> {
     status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
+/// How long the server asks to wait; zero if it does not say.
+fn retry_delay(status: &Status) -> Duration {
+    let details = status.get_error_details();
+    details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
 }
 
 /// True if the same call may succeed a little later.
@@ -252,6 +262,8 @@ mod tests {
             assert!(ms >= longest_ms / 2 && ms <= longest_ms, "{ms} of {longest_ms}");
         }
         assert!(patience.wait_for(&busy(60_000)).is_none(), "it would come too late");
+        assert_eq!(retry_delay(&busy(60_000)), Duration::from_secs(60));
+        assert!(retry_delay(&Status::unavailable("")).is_zero());
         assert!(patience.wait_for(&busy(5_000)).is_some());
         assert!(Patience::of(Duration::ZERO).wait_for(&busy(0)).is_none());
         assert!(Patience::of(Duration::MAX).wait_for(&busy(60_000)).is_some());
