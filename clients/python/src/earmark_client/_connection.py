@@ -12,9 +12,15 @@ import grpc
 
 from ._generated.earmark.v1.catalog_pb2_grpc import CatalogServiceStub
 from ._generated.earmark.v1.match_service_pb2_grpc import MatchServiceStub
-from ._look import encrypts
+from ._look import encrypts, wrong_time
 from ._retry import Backoff
-from .errors import ConnectionFailed, EarmarkError, from_rpc_error, has_hung_up
+from .errors import (
+    ConnectionFailed,
+    EarmarkError,
+    from_rpc_error,
+    has_hung_up,
+    is_untrusted,
+)
 
 Answer = TypeVar("Answer")
 
@@ -123,6 +129,7 @@ class Connection:
         certificates = (root_certificates, private_key, certificate_chain)
         check_certificates(*certificates)
         self._address = address
+        self._roots = root_certificates
         self._is_encrypted = is_encrypted or any(part is not None for part in certificates)
         if self._is_encrypted:
             credentials = grpc.ssl_channel_credentials(*certificates)
@@ -167,10 +174,14 @@ class Connection:
     def failure(self, error: grpc.RpcError) -> EarmarkError:
         """What a call failed of. Looks at the server, if grpcio does not tell."""
         failure = from_rpc_error(error)
+        hint = None
         if not self._is_encrypted and has_hung_up(failure) and encrypts(self._address):
             hint = "the server encrypts; take https://"
-            return ConnectionFailed(f"{hint} ({error.details()})", failure.code)
-        return failure
+        elif is_untrusted(failure):
+            hint = wrong_time(self._address, self._roots)
+        if hint is None:
+            return failure
+        return ConnectionFailed(f"{hint} ({error.details()})", failure.code)
 
     def pause(self, failure: EarmarkError, pause_s: float, ending: threading.Event) -> None:
         """Waits until a call that failed may be tried again, or `ending` is set."""

@@ -122,21 +122,13 @@ _CLASSES_BY_REASON: dict[str | None, type[EarmarkError]] = {
 
 # What helps if no connection can be made, and will not be however often it is tried. The texts of
 # grpcio are no contract: of one that is not recognised the caller gets the text alone, as
-# Unavailable. Old releases do not say what is wrong with a certificate.
+# Unavailable.
+_UNTRUSTED_HINT = (
+    "the server's certificate is not trusted; give its root as root_certificates, if it is none of"
+    " the usual ones"
+)
 _MISFITS = (
-    (
-        re.compile("CERTIFICATE_VERIFY_FAILED.*has expired"),
-        "the server's certificate has expired; whoever runs the server must renew it",
-    ),
-    (
-        re.compile("CERTIFICATE_VERIFY_FAILED.*not yet valid"),
-        "the server's certificate is not valid yet; is the clock of this machine right?",
-    ),
-    (
-        re.compile("CERTIFICATE_VERIFY_FAILED"),
-        "the server's certificate is not trusted; give its root as root_certificates, if it is"
-        " none of the usual ones",
-    ),
+    (re.compile("CERTIFICATE_VERIFY_FAILED"), _UNTRUSTED_HINT),
     (
         re.compile("Hostname Verification|is not in peer certificate"),
         "the server's certificate is for another name; take the name that stands in it as target",
@@ -192,6 +184,11 @@ def is_unreached(error: EarmarkError) -> bool:
 def has_hung_up(error: EarmarkError) -> bool:
     """Whether the other side closed a connection before anything could be said."""
     return is_unreached(error) and _HUNG_UP.search(error.message) is not None
+
+
+def is_untrusted(error: EarmarkError) -> bool:
+    """Whether the server's certificate was refused, for whatever reason."""
+    return isinstance(error, ConnectionFailed) and error.message.startswith(_UNTRUSTED_HINT)
 
 
 def _details(
