@@ -19,7 +19,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let dir = args.folder.resolve()?;
     let params = Params::default();
     let started = Instant::now();
-    let progress = Progress::new("parts");
+    let progress = Progress::new("part");
     let on_progress = |at: CheckProgress| {
         progress.set_total(at.total);
         progress.show(at.done, || at.step.to_owned());

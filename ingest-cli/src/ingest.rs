@@ -63,7 +63,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     let sources = Sources { paths: args.paths.clone(), manifest };
     let catalog = catalog::open(&target, Access::Create, "ingest")?;
     let journal = open_journal(args, &target)?;
-    let progress = Arc::new(Progress::new("files"));
+    let progress = Arc::new(Progress::new("file"));
     let stop = Arc::new(Stop::default());
     let shown = Arc::clone(&progress);
     interrupt::watch(&stop, move || {

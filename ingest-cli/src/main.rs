@@ -25,7 +25,7 @@ mod restore;
 mod stats;
 mod tracks;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,7 +41,10 @@ use crate::args::{Cli, Command};
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// What is logged without EARMARK_LOG: what decoders find odd in a file is no news to users.
+/// What decoders find odd in a file they say as errors, in lines of their own; users are told in words of ours.
+/// Whoever wants theirs sets EARMARK_LOG to `symphonia=warn`, say.
+const LOG_QUIET: &str = "symphonia=off";
+/// What is logged without EARMARK_LOG.
 const LOG_DEFAULT: &str = "error,earmark=warn,fingerprint_core=warn";
 /// Exit code of every error.
 const EXIT_ERROR: u8 = 2;
@@ -50,9 +53,7 @@ const EXIT_READER_GONE: u8 = 141;
 
 fn main() -> ExitCode {
     guard::install();
-    let filter =
-        EnvFilter::try_from_env("EARMARK_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    start_log();
     match run(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         // Who reads our output has seen enough, as in `earmark tracks list | head`. What was not
@@ -63,6 +64,19 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_ERROR)
         }
     }
+}
+
+/// Logs to standard error, in colour if that is a terminal and NO_COLOR is not set.
+fn start_log() {
+    let filter = |level: &str| EnvFilter::builder().parse(format!("{LOG_QUIET},{level}"));
+    let asked = std::env::var("EARMARK_LOG").ok().and_then(|level| filter(&level).ok());
+    let filter = asked.unwrap_or_else(|| filter(LOG_DEFAULT).expect("the default is valid"));
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal() && !is_plain)
+        .with_writer(io::stderr)
+        .init();
 }
 
 /// Runs a command and gives its exit code.

@@ -77,7 +77,10 @@ impl Monitor<'_> {
         let finished = self.follower.finish(&mut rows);
         let told = tell(rows, self.format, &mut self.playlist);
         let summary = self.playlist.summary(self.taken_s);
-        report::monitor::summary(&summary, self.format)?;
+        // Of what could not be read at all there is nothing to sum up.
+        if heard.is_ok() || self.taken_s > 0.0 {
+            report::monitor::summary(&summary, self.format)?;
+        }
         heard.and(told).and(finished)?;
         Ok(u8::from(summary.matches.is_empty()))
     }

@@ -24,7 +24,7 @@ const EXIT_FAILED: u8 = 2;
 /// Runs the command and gives its exit code.
 pub(crate) fn run(args: &ReindexArgs) -> Result<u8> {
     let started = Instant::now();
-    let progress = Arc::new(Progress::new("tracks"));
+    let progress = Arc::new(Progress::new("track"));
     let stop = Arc::new(Stop::default());
     let shown = Arc::clone(&progress);
     interrupt::watch(&stop, move || {

@@ -89,8 +89,13 @@ pub(crate) fn count(number: u64) -> String {
 
 /// A number of things: "1 track", "2,000 tracks".
 pub(crate) fn counted(number: u64, thing: &str) -> String {
+    format!("{} {}", count(number), things(number, thing))
+}
+
+/// The word for so many things: "track", "tracks".
+pub(crate) fn things(number: u64, thing: &str) -> String {
     let end = if number == 1 { "" } else { "s" };
-    format!("{} {thing}{end}", count(number))
+    format!("{thing}{end}")
 }
 
 /// An empty table with a header, as wide as the terminal allows.
@@ -125,6 +130,11 @@ mod tests {
         ] {
             assert_eq!(clock(seconds), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!([0, 1, 2_000].map(|n| counted(n, "file")), ["0 files", "1 file", "2,000 files"]);
     }
 
     #[test]

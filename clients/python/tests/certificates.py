@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,14 @@ class Own(NamedTuple):
     certificate_chain: bytes
 
 
-def issue(authority: trustme.CA, *names: str) -> Own:
-    """A certificate for these names, of that root."""
-    certificate = authority.issue_cert(*names)
+def issue(
+    authority: trustme.CA,
+    *names: str,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> Own:
+    """A certificate for these names, of that root; valid now, or between these times."""
+    certificate = authority.issue_cert(*names, not_before=not_before, not_after=not_after)
     return Own(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())
 
 

@@ -24,7 +24,7 @@ from earmark_client._generated.earmark_rpc import status_pb2
 
 @contextmanager
 def fake_server(
-    *, credentials: grpc.ServerCredentials | None = None, **methods: Any
+    *, credentials: grpc.ServerCredentials | None = None, port: int = 0, **methods: Any
 ) -> Iterator[str]:
     """Serves the methods that are given, such as `Match=function`, and yields the address."""
     matches, catalog = MatchServiceServicer(), CatalogServiceServicer()
@@ -35,7 +35,7 @@ def fake_server(
     add_MatchServiceServicer_to_server(matches, server)
     add_CatalogServiceServicer_to_server(catalog, server)
     if credentials is None:
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
     else:
         port = server.add_secure_port("localhost:0", credentials)
     server.start()

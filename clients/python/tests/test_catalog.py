@@ -18,6 +18,7 @@ from earmark_client import (
     FailedPrecondition,
     InvalidAudioOrArgument,
     NotFound,
+    RequestIdReused,
     TrackFields,
 )
 from proxy import Proxy
@@ -240,6 +241,6 @@ def test_changes_whose_answers_are_lost_are_made_once(
     client.remove_track("b")
     assert client.add_file(path, "b", request_id="mine") == again
     assert not is_there()
-    with pytest.raises(InvalidAudioOrArgument) as caught:
+    with pytest.raises(RequestIdReused) as caught:
         client.add_file(path, "c", request_id="mine")
     assert caught.value.reason == "REQUEST_ID_REUSED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ from earmark_client import (
     InvalidAudioOrArgument,
     NotFound,
     PermissionDenied,
+    RequestIdReused,
     ServerError,
     Unauthenticated,
+    Unavailable,
 )
 from earmark_client._generated.earmark.v1 import catalog_pb2, match_pb2
 from earmark_client._retry import Backoff
@@ -116,6 +119,37 @@ def test_a_client_that_is_closed_waits_no_longer() -> None:
         closing.join()
 
 
+def test_a_server_that_comes_up_in_time_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answered = threading.Event()
+
+    def come_up() -> None:
+        # Longer than a few retries take.
+        time.sleep(4)
+        with fake_server(port=port, Match=Refusing(0, grpc.StatusCode.OK)):
+            answered.wait(60)
+
+    server = threading.Thread(target=come_up)
+    server.start()
+    try:
+        with Client(f"127.0.0.1:{port}", retries=1) as client:
+            assert client.match_bytes(b"clip").status == "no_match"
+    finally:
+        answered.set()
+        server.join()
+
+
+def test_a_server_that_is_not_there_is_told_at_the_deadline() -> None:
+    for options, least_s in (({"retries": 0}, 0.0), ({"timeout_s": 4.5}, 2.0)):
+        start_s = time.monotonic()
+        with Client("127.0.0.1:1", **options) as client, pytest.raises(Busy) as caught:
+            client.stats()
+        assert type(caught.value) is Unavailable
+        assert "no server can be reached" in caught.value.message
+        assert least_s <= time.monotonic() - start_s < 10
+
+
 def test_pauses_grow_to_a_limit() -> None:
     backoff = Backoff(None, time.monotonic() + 1e6)
     longest_s = [0.5, 1, 2, 4, 8, 8, 8, 8]
@@ -162,6 +196,7 @@ def test_other_errors_are_told_at_once(code: str, error_class: type[EarmarkError
     [
         ("TOO_LARGE", InvalidAudioOrArgument),
         ("STORAGE_FULL", ServerError),
+        ("REQUEST_ID_REUSED", RequestIdReused),
         ("KEY_LIMIT", Busy),
         ("ANOTHER", Busy),
     ],

@@ -125,7 +125,7 @@ def test_fingerprints_are_heard(client: Client) -> None:
     assert events[-1].heard_s == pytest.approx(31.0)
 
 
-def test_headers_and_audio_that_make_no_sense_are_refused(client: Client) -> None:
+def test_headers_and_audio_that_make_no_sense_are_refused(client: Client, testdata: Path) -> None:
     refused: list[tuple[str, Callable[[], MatchStream]]] = [
         ("sample_rate_hz", lambda: client.match_stream([], format=Pcm(5))),
         ("channel_count", lambda: client.match_stream([], format=Pcm(8000, channel_count=9))),
@@ -138,6 +138,9 @@ def test_headers_and_audio_that_make_no_sense_are_refused(client: Client) -> Non
     noise = [b"this is no audio" * 1000] * 100
     with pytest.raises(InvalidAudioOrArgument):
         list(client.match_stream(noise, format=Encoded()))
+    foreign = [(testdata / "codecs" / "ac3.ac3").read_bytes()]
+    with pytest.raises(InvalidAudioOrArgument, match="ffmpeg is only used for whole files"):
+        list(client.match_stream(foreign, format=Encoded()))
     with pytest.raises(ValueError, match="encoding"):
         client.match_stream([], format=Pcm(8000, encoding="u8"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="start_ms"):
@@ -183,8 +186,15 @@ def test_a_stream_goes_on_at_a_server_that_has_forgotten_it(
     restarted = [i for i, event in enumerate(events) if isinstance(event, Started)]
     assert len(restarted) == 2
     assert events[restarted[1]] == Started(0.0, False, 0)
-    # All of it is within the minute that is kept.
-    check_programme(events[restarted[1] :])
+    # It is heard again, and told once.
+    check_programme(events)
+    silent = [event for event in events if isinstance(event, StretchEvent)]
+    assert [event.end_s for event in silent if event.end_s is not None] == [
+        pytest.approx(5, abs=2),
+        pytest.approx(40, abs=2),
+    ]
+    times_s = [event.heard_s for event in events if not isinstance(event, Started)]
+    assert times_s == sorted(times_s)
 
 
 def test_a_second_process_goes_on_with_a_stream(tunes: Client, server: ServerProcess) -> None:

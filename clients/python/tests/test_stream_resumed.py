@@ -23,9 +23,11 @@ from earmark_client import (
     Pcm,
     Progress,
     Started,
+    StretchEvent,
     Unauthenticated,
+    Unavailable,
 )
-from earmark_client._generated.earmark.v1 import stream_pb2
+from earmark_client._generated.earmark.v1 import match_pb2, stream_pb2
 from fake_server import fail, fake_server
 from test_source import RATE_HZ, SECOND
 
@@ -228,6 +230,60 @@ def test_each_match_starts_and_ends_once() -> None:
     assert [event.end_s for event in events if isinstance(event, AudioLost)] == [2, 4]
 
 
+def heard(heard_s: float, **event: Any) -> stream_pb2.MatchStreamResponse:
+    return stream_pb2.MatchStreamResponse(heard_s=heard_s, **event)
+
+
+def of(match_id: int, track_id: str, start_s: float, end_s: float) -> stream_pb2.StreamMatch:
+    match = match_pb2.Match(track_id=track_id, query_start_s=start_s, query_end_s=end_s)
+    match.reference_offset_s = -start_s
+    return stream_pb2.StreamMatch(match_id=match_id, match=match)
+
+
+def unknown(start_s: float, end_s: float | None = None) -> stream_pb2.Stretch:
+    kind = stream_pb2.Stretch.KIND_UNKNOWN
+    return stream_pb2.Stretch(kind=kind, start_s=start_s, end_s=end_s)
+
+
+def test_a_server_that_has_forgotten_the_stream_tells_nothing_twice() -> None:
+    before = [
+        heard(10, stretch=unknown(0)),
+        heard(11, stretch=unknown(0, 9)),
+        heard(12, match_started=of(1, "a", 9, 12)),
+        heard(20, match_ended=of(1, "a", 9, 14)),
+        heard(21, match_started=of(2, "b", 18, 21)),
+    ]
+    again = [
+        *before[:3],
+        # A little later than the first time.
+        heard(21.4, match_ended=of(1, "a", 9, 13.8)),
+        heard(21.5, match_started=of(2, "b", 18, 21)),
+        heard(40, match_ended=of(2, "b", 18, 33)),
+        heard(43, match_started=of(3, "a", 40, 43)),
+        heard(55, stretch=unknown(44)),
+    ]
+    server = Scripted(broken_after(2, *before), broken_after(2, *again), whole(*again[-3:]))
+    with fake_server(MatchStream=server) as address, Client(address) as client:
+        events = list(client.match_stream([SECOND] * 20, format=Pcm(RATE_HZ)))
+    told = [
+        (type(event), event.match_id, event.match.track_id)
+        for event in events
+        if isinstance(event, (MatchStarted, MatchUpdated, MatchEnded))
+    ]
+    assert told == [
+        (MatchStarted, 1, "a"),
+        (MatchEnded, 1, "a"),
+        (MatchStarted, 2, "b"),
+        (MatchUpdated, 2, "b"),
+        (MatchEnded, 2, "b"),
+        (MatchStarted, 3, "a"),
+    ]
+    stretches = [event for event in events if isinstance(event, StretchEvent)]
+    assert [(event.start_s, event.end_s) for event in stretches] == [(0, None), (0, 9), (44, None)]
+    times_s = [event.heard_s for event in events if not isinstance(event, Started)]
+    assert times_s == sorted(times_s)
+
+
 def test_encoded_bytes_are_not_resumed() -> None:
     server = Scripted(broken_after(2), whole())
     with fake_server(MatchStream=server) as address, Client(address) as client:
@@ -246,7 +302,7 @@ def test_a_server_that_stays_away_is_given_up() -> None:
             next(stream)
         assert next(stream, None) is None
     start_s = time.monotonic()
-    with Client(address, retries=1) as client, pytest.raises(Busy):
+    with Client(address, timeout_s=2) as client, pytest.raises(Unavailable):
         next(client.match_stream([SECOND], format=Pcm(RATE_HZ)))
     assert time.monotonic() - start_s < 5
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import grpc
 import pytest
 import trustme
 
 from audio import RATE_HZ, silence
 from certificates import issue, tls_options
 from earmark_client import (
-    Busy,
     Client,
     ConnectionFailed,
     EarmarkError,
@@ -20,6 +21,7 @@ from earmark_client import (
     Started,
     Unauthenticated,
 )
+from fake_server import fake_server
 from key_file import KeyFile
 from proxy import Proxy
 from server_process import ServerProcess
@@ -55,11 +57,11 @@ def server(
         yield process
 
 
-def what_fails(client: Client, error_class: type[EarmarkError] = ConnectionFailed) -> str:
+def what_fails(client: Client) -> str:
     """What is told of a connection that cannot be made."""
     with client, pytest.raises(EarmarkError) as caught:
         client.stats()
-    assert type(caught.value) is error_class
+    assert type(caught.value) is ConnectionFailed
     assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", None)
     return caught.value.message
 
@@ -103,11 +105,30 @@ def test_a_certificate_for_another_name_is_told(
         assert "is for another name" in what_fails(client)
 
 
+def test_a_certificate_whose_time_is_not_now_is_told(
+    server_binary: str, authority: trustme.CA, roots: bytes, tmp_path: Path
+) -> None:
+    now, day = datetime.now(timezone.utc), timedelta(days=1)
+    for begin, end, told in (
+        (now - 9 * day, now - day, "has expired; whoever runs the server must renew it"),
+        (now + day, now + 9 * day, "is not valid yet; is the clock of this machine right?"),
+    ):
+        own = issue(authority, "localhost", not_before=begin, not_after=end)
+        credentials = grpc.ssl_server_credentials([own])
+        with fake_server(credentials=credentials) as address:
+            assert told in what_fails(Client(address, root_certificates=roots))
+
+
 def test_who_encrypts_and_who_does_not_are_told_apart(
     server: ServerProcess, server_binary: str, roots: bytes, tmp_path: Path
 ) -> None:
-    # It looks as if the server were being restarted.
-    assert "take https://" in what_fails(Client(server.address, retries=0), Busy)
+    start_s = time.monotonic()
+    client = Client(f"http://{server.address}", retries=10**6, timeout_s=60)
+    assert "take https://" in what_fails(client)
+    assert time.monotonic() - start_s < 10
+    with Client(server.address) as client:
+        with pytest.raises(ConnectionFailed, match="take https://"):
+            next(client.match_stream([silence(1)], format=Pcm(RATE_HZ)))
     with ServerProcess(server_binary, tmp_path / "index") as plain:
         client = Client(f"https://{plain.address}", root_certificates=roots, retries=0)
         assert "does not encrypt" in what_fails(client)

@@ -7,7 +7,8 @@ use std::io;
 /// One variant per thing a caller can *do*: look at the file system ([`Io`](Self::Io)), find
 /// another file ([`Unrecognised`](Self::Unrecognised), [`NoAudio`](Self::NoAudio),
 /// [`Undecodable`](Self::Undecodable)), install a program
-/// ([`NeedsFfmpeg`](Self::NeedsFfmpeg)), split the file or raise a limit
+/// ([`NeedsFfmpeg`](Self::NeedsFfmpeg)), send a stream in another format
+/// ([`NotStreamable`](Self::NotStreamable)), split the file or raise a limit
 /// ([`TooLong`](Self::TooLong), [`TooLarge`](Self::TooLarge), [`TooSlow`](Self::TooSlow)).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -79,16 +80,16 @@ pub enum DecodeError {
         /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// A stream that may never end has no samples for the built-in decoders in its first bytes, and no
-    /// more of it may be kept for another look.
+    /// A stream that may never end gives the built-in decoders nothing, and they are all there is: the
+    /// external program is for whole files.
     #[error(
-        "{name}: no built-in decoder found audio in the first {kept_bytes} bytes of the stream; decode it before, with ffmpeg -i … -f wav - for instance"
+        "{name} cannot be followed: {reason}; send MP3, AAC-LC, Ogg, FLAC or WAV, or decode it before, with ffmpeg -i … -f wav - for instance"
     )]
     NotStreamable {
         /// The input.
         name: String,
-        /// Bytes that were looked at.
-        kept_bytes: u64,
+        /// What it is, or how much of it was looked at.
+        reason: String,
     },
     /// The external program did not come to an end. The sink has had what it decoded.
     #[error(

@@ -31,6 +31,8 @@ const ALLOCATION_MAX_BYTES: &str = "268435456";
 const MESSAGE_BYTES_MAX: usize = 2_000;
 /// What it says when the file has no audio track.
 const NO_AUDIO_MESSAGE: &str = "matches no streams";
+/// Longest duration that it is told, in seconds: it refuses what its clock cannot count.
+const DURATION_MAX_S: f64 = 1e9;
 /// More channels than any layout in use has.
 const CHANNELS_MAX: u32 = 32;
 /// Audio frames that are mixed at a time.
@@ -103,7 +105,11 @@ fn command(program: &Path, path: &Path, duration_max_s: f64) -> io::Result<Comma
         .args(["-threads", "1", "-protocol_whitelist", "file", "-format_whitelist", FORMATS])
         .args([OsStr::new("-i"), &url])
         .args(["-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"])
-        .args(["-threads", "1", "-t", &format!("{duration_max_s:.3}")])
+        .args(["-threads", "1"]);
+    if duration_max_s <= DURATION_MAX_S {
+        command.args(["-t", &format!("{duration_max_s:.3}")]);
+    }
+    command
         .args(["-c:a", "pcm_f32be", "-f", "au", "pipe:1"])
         // Would make it write a log beside us.
         .env_remove("FFREPORT")

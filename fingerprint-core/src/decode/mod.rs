@@ -94,7 +94,7 @@ pub struct DecodeOptions {
     /// [`DecodeError::NotStreamable`].
     pub kept_max_bytes: u64,
     /// The program for what the built-in decoders lack (default `ffmpeg`, looked up on the
-    /// PATH); `None` never starts one.
+    /// PATH); `None` never starts one. Streams that may never end do without: it would wait for their end.
     pub ffmpeg: Option<PathBuf>,
     /// Longest run of that program (default 10 minutes), the time that the sink takes included.
     pub ffmpeg_timeout: Duration,
@@ -322,6 +322,10 @@ impl<'s> Job<'_, 's> {
         let head = stream.head().map_err(|error| self.io_error(error))?;
         match sniff::sniff(&head) {
             Kind::NoAudio(what) => return Err(self.no_audio(what)),
+            // Without the program the rest of the stream is of no use.
+            Kind::Foreign(container, codec) if self.options.ffmpeg.is_none() => {
+                return Err(self.not_streamable(container, codec));
+            }
             Kind::Foreign(..) => {}
             Kind::Maybe(container) => {
                 self.meter.stream = Some(stream.clone());
@@ -345,7 +349,14 @@ impl<'s> Job<'_, 's> {
             }
         }
         let file = stream.into_file().map_err(|error| self.io_error(error))?;
-        self.decode_seekable(Place::File(file.path()))
+        match self.decode_seekable(Place::File(file.path())) {
+            Err(DecodeError::NeedsFfmpeg { container, codec, .. })
+                if self.options.ffmpeg.is_none() =>
+            {
+                Err(self.not_streamable(&container, &codec))
+            }
+            result => result,
+        }
     }
 
     /// Opens a place for reading from its start, and reads its first bytes.
@@ -370,6 +381,12 @@ impl<'s> Job<'_, 's> {
 
     fn io_error(&self, error: io::Error) -> DecodeError {
         symphonia::read_error(error, self.name)
+    }
+
+    fn not_streamable(&self, container: &str, codec: &str) -> DecodeError {
+        let reason =
+            format!("{container}/{codec} is not built in, and ffmpeg is only used for whole files");
+        DecodeError::NotStreamable { name: self.name.to_owned(), reason }
     }
 
     fn no_audio(&self, what: &str) -> DecodeError {

@@ -20,7 +20,8 @@ stream, in seconds.
   match_id   number of the match in this stream; null unless the event is one of a match
   match      as of earmark match, query times being those of the stream; otherwise null
   start_s, end_s    of silence, unknown sound and lost audio; otherwise null
-The summary has duration_s, recognised_s and matches, in the order of their beginnings.";
+The summary has duration_s, recognised_s and matches, in the order of their beginnings; there is
+none of a source that could not be read at all.";
 
 /// Bits of a sample of --pcm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

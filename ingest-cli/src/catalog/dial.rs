@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use matcher_server::keys::Token;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -189,13 +191,27 @@ fn tls(args: &ConnectArgs) -> Result<ClientTlsConfig> {
     let read = |path: &Path| {
         fs::read(path).with_context(|| format!("{}: could not be read", path.display()))
     };
+    let certificate = |path: &Path| {
+        let pem = read(path)?;
+        match CertificateDer::pem_slice_iter(&pem).next() {
+            Some(Ok(_)) => Ok(pem),
+            _ => bail!(
+                "no certificate in {}; it must hold one in PEM, which begins with -----BEGIN CERTIFICATE-----",
+                path.display()
+            ),
+        }
+    };
     let config = match &args.ca_cert {
         None => ClientTlsConfig::new().with_webpki_roots(),
-        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+        Some(path) => {
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificate(path)?))
+        }
     };
     match (&args.client_cert, &args.client_key) {
         (None, None) => Ok(config),
-        (Some(cert), Some(key)) => Ok(config.identity(Identity::from_pem(read(cert)?, read(key)?))),
+        (Some(cert), Some(key)) => {
+            Ok(config.identity(Identity::from_pem(certificate(cert)?, read(key)?)))
+        }
         _ => bail!("--client-cert and --client-key go together; give both"),
     }
 }
@@ -268,6 +284,15 @@ mod tests {
         assert!(told(&half).contains("for an https server"));
         let text = Dial::new("https://localhost:1", &half).unwrap_err().to_string();
         assert!(text.contains("go together"), "{text}");
+
+        // A key of TLS in the place of a certificate, and none at all.
+        let path = folder.path().join("tls.pem");
+        for pem in ["-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", ""] {
+            fs::write(&path, pem).unwrap();
+            let args = ConnectArgs { ca_cert: Some(path.clone()), ..ConnectArgs::default() };
+            let text = Dial::new("https://localhost:1", &args).unwrap_err().to_string();
+            assert!(text.contains("no certificate in") && text.contains("tls.pem"), "{text}");
+        }
     }
 
     #[test]

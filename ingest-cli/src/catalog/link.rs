@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status};
 use crate::args::KEY_ENV;
 
 use super::dial::{Calls, Dial};
-use super::patience::{Patience, is_broken, may_pass, reason};
+use super::patience::{Patience, is_broken, may_pass, reason, retry_delay};
 
 /// Largest answer: 1000 matches or tracks with 64 KiB of metadata each.
 const ANSWER_BYTES_MAX: usize = 72 << 20;
@@ -85,7 +85,12 @@ impl Link {
         let way_out =
             if patience.limit < self.timeout { "" } else { "; raise --timeout to wait longer" };
         let limit = humantime::format_duration(patience.limit);
-        anyhow!("{error:#}; it did not pass within {limit}{way_out}")
+        let outcome = if retry_delay(status).is_zero() {
+            "did not pass within"
+        } else {
+            "would take longer than"
+        };
+        anyhow!("{error:#}; it {outcome} {limit}{way_out}")
     }
 
     /// What went wrong, and what to do about it.

@@ -48,9 +48,7 @@ impl Patience {
         if !may_pass(status) {
             return None;
         }
-        let details = status.get_error_details();
-        let told = details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        self.wait_at_least(told)
+        self.wait_at_least(retry_delay(status))
     }
 
     /// How long to wait: as the server says, and a little longer, so that those who were refused together do not come
@@ -71,6 +69,12 @@ async fn sleep(wait: Option<Duration>) -> bool {
 /// What the server gives as reason, for programs.
 pub(crate) fn reason(status: &Status) -> Option<String> {
     status.get_error_details().error_info().map(|info| info.reason.clone())
+}
+
+/// How long the server asks to wait; zero if it does not say.
+pub(super) fn retry_delay(status: &Status) -> Duration {
+    let details = status.get_error_details();
+    details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
 }
 
 /// True if the same call may succeed a little later.
@@ -135,6 +139,8 @@ mod tests {
             assert!(ms >= longest_ms / 2 && ms <= longest_ms, "{ms} of {longest_ms}");
         }
         assert!(patience.wait_for(&busy(60_000)).is_none(), "it would come too late");
+        assert_eq!(retry_delay(&busy(60_000)), Duration::from_secs(60));
+        assert!(retry_delay(&Status::unavailable("")).is_zero());
         assert!(patience.wait_for(&busy(5_000)).is_some());
         assert!(Patience::of(Duration::ZERO).wait_for(&busy(0)).is_none());
         assert!(Patience::of(Duration::MAX).wait_for(&busy(60_000)).is_some());

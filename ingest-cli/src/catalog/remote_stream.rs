@@ -26,6 +26,7 @@ use super::patience::{Patience, reason};
 use super::told::Told;
 use super::{Follower, convert};
 use crate::contract::live::LiveRow;
+use crate::report;
 
 /// Length of the fingerprints that are sent.
 const CHUNK_MS: u32 = 500;
@@ -161,6 +162,7 @@ impl<'a> RemoteFollower<'a> {
     /// Goes on with the stream over another connection, if there is a point in it.
     fn reconnect(&mut self, mut status: Status, rows: &mut Vec<LiveRow>) -> Result<()> {
         let mut patience = patience(self.link);
+        let mut is_told = false;
         loop {
             // What the server does not say itself means that the connection broke.
             if reason(&status).is_none() {
@@ -168,6 +170,10 @@ impl<'a> RemoteFollower<'a> {
             }
             if !self.runtime.block_on(patience.lasts(&status)) {
                 return Err(self.link.explain_last(&status, &patience));
+            }
+            if !is_told {
+                report::note(&format!("{:#}; connecting again", self.link.explain(&status)));
+                is_told = true;
             }
             let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
             let connected =
@@ -181,11 +187,12 @@ impl<'a> RemoteFollower<'a> {
             };
             self.connection = connection;
             if !started.resumed {
-                self.told.count_anew();
+                self.told.hear_anew();
             }
             let is_missing = |chunk: &&Chunk| u64::from(chunk.to_ms) > started.position_ms;
             let is_sent = |chunk: &Chunk| self.connection.send(chunk.message());
             if self.remembered.iter().filter(is_missing).all(is_sent) {
+                report::note("the server is back, and goes on with the stream");
                 return Ok(());
             }
             status = self.drain(rows).unwrap_or_else(|| Status::unavailable("hung up"));

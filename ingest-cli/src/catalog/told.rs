@@ -1,14 +1,19 @@
-//! What the user was told of a stream, whatever became of the connection: each match begins and ends once.
+//! What the user was told of a stream, whatever became of the connection: each match, and each stretch of
+//! silence or of unknown sound, begins and ends once.
 //!
 //! A server that goes on with a stream tells again what may have been missed. One that has lost the
-//! stream counts its matches anew, and hears the last minute a second time: what it finds there is
-//! known by its track and its place.
+//! stream counts its matches anew, and hears the last minute a second time: a match that it finds there is
+//! known by its track and its place, a stretch by its place.
+
+mod stretches;
 
 use std::collections::BTreeMap;
 
 use earmark_proto::v1;
 
+use self::stretches::Stretches;
 use crate::contract::live::{LiveKind, LiveRow};
+use crate::contract::to_milli;
 
 /// A match is the same if its track lies in the same place, to so many seconds …
 const SAME_OFFSET_S: f64 = 1.0;
@@ -23,6 +28,12 @@ pub(super) struct Told {
     /// Our number of each match of this connection's count.
     numbers: BTreeMap<u64, u64>,
     lost_s: Option<f64>,
+    /// Up to here the stream was searched.
+    heard_s: f64,
+    /// Up to here it was when a server lost it: what is told of this is told again.
+    again_to_s: Option<f64>,
+    silence: Stretches,
+    unknown: Stretches,
 }
 
 #[derive(Debug)]
@@ -34,19 +45,33 @@ struct Known {
 }
 
 impl Told {
-    /// The server counts the matches of the stream from 1 again.
-    pub(super) fn count_anew(&mut self) {
+    /// The server has lost the stream: it hears the last minute again, and counts the matches from 1.
+    pub(super) fn hear_anew(&mut self) {
         self.numbers.clear();
+        self.again_to_s = Some(self.heard_s);
     }
 
     /// What is new of a message.
     pub(super) fn news(&mut self, message: v1::MatchStreamResponse) -> Option<LiveRow> {
+        let is_again = self.again_to_s.is_some_and(|to_s| message.heard_s <= to_s);
+        self.heard_s = self.heard_s.max(message.heard_s);
         let mut row = LiveRow::from_message(message)?;
-        if row.event == LiveKind::AudioLost {
-            let is_new = self.lost_s < row.start_s;
-            self.lost_s = if is_new { row.start_s } else { self.lost_s };
-            return is_new.then_some(row);
+        row.heard_s = Some(to_milli(self.heard_s));
+        match row.event {
+            LiveKind::AudioLost => {
+                let is_new = self.lost_s < row.start_s;
+                self.lost_s = if is_new { row.start_s } else { self.lost_s };
+                is_new.then_some(row)
+            }
+            LiveKind::SilenceStarted | LiveKind::SilenceEnded => self.silence.news(row, is_again),
+            LiveKind::UnknownStarted | LiveKind::UnknownEnded => self.unknown.news(row, is_again),
+            LiveKind::MatchStarted | LiveKind::MatchUpdated | LiveKind::MatchEnded => {
+                self.news_of_match(row, is_again)
+            }
         }
+    }
+
+    fn news_of_match(&mut self, mut row: LiveRow, is_again: bool) -> Option<LiveRow> {
         let (Some(id), Some(found)) = (row.match_id, &row.found) else { return Some(row) };
         let number = self.numbers.get(&id).copied().unwrap_or_else(|| {
             let is_same = |known: &Known| {
@@ -68,7 +93,8 @@ impl Told {
             query_end_s: found.query_end_s,
             has_ended: false,
         });
-        if known.has_ended {
+        // Of a match that goes on more is known than what is heard of it again.
+        if known.has_ended || (is_again && !is_first && row.event != LiveKind::MatchEnded) {
             return None;
         }
         known.query_end_s = known.query_end_s.max(found.query_end_s);
@@ -102,36 +128,77 @@ mod tests {
         v1::StreamMatch { match_id: id, r#match: Some(found) }
     }
 
-    fn news(told: &mut Told, event: Event) -> Option<(LiveKind, u64)> {
-        let row = told.news(v1::MatchStreamResponse { heard_s: 0.0, event: Some(event) })?;
+    fn row(told: &mut Told, heard_s: f64, event: Event) -> Option<LiveRow> {
+        told.news(v1::MatchStreamResponse { heard_s, event: Some(event) })
+    }
+
+    fn news(told: &mut Told, heard_s: f64, event: Event) -> Option<(LiveKind, u64)> {
+        let row = row(told, heard_s, event)?;
         Some((row.event, row.match_id.unwrap()))
+    }
+
+    fn unknown(start_s: f64, end_s: Option<f64>) -> Event {
+        Event::Stretch(v1::Stretch { kind: v1::stretch::Kind::Unknown.into(), start_s, end_s })
     }
 
     #[test]
     fn what_a_server_tells_again_is_no_news_and_what_was_missed_is() {
         let mut told = Told::default();
         let a = |end_s| found(1, "a", [0.0, end_s], 5.0);
-        assert_eq!(news(&mut told, Event::MatchStarted(a(2.0))), Some((LiveKind::MatchStarted, 1)));
-        assert_eq!(news(&mut told, Event::MatchEnded(a(9.0))), Some((LiveKind::MatchEnded, 1)));
-        assert_eq!(news(&mut told, Event::MatchEnded(a(9.0))), None);
+        let began = news(&mut told, 3.0, Event::MatchStarted(a(2.0)));
+        assert_eq!(began, Some((LiveKind::MatchStarted, 1)));
+        let ended = news(&mut told, 15.0, Event::MatchEnded(a(9.0)));
+        assert_eq!(ended, Some((LiveKind::MatchEnded, 1)));
+        assert_eq!(news(&mut told, 15.0, Event::MatchEnded(a(9.0))), None);
         let missed = Event::MatchUpdated(found(2, "b", [9.0, 12.0], -9.0));
-        assert_eq!(news(&mut told, missed), Some((LiveKind::MatchStarted, 2)));
+        assert_eq!(news(&mut told, 15.0, missed), Some((LiveKind::MatchStarted, 2)));
     }
 
     #[test]
     fn a_server_that_has_lost_the_stream_does_not_tell_it_twice() {
         let mut told = Told::default();
         let a = |id, end_s| found(id, "a", [0.0, end_s], 5.0);
-        news(&mut told, Event::MatchStarted(a(1, 2.0)));
-        news(&mut told, Event::MatchEnded(a(1, 9.0)));
-        news(&mut told, Event::MatchStarted(found(2, "b", [9.0, 12.0], -9.0)));
-        told.count_anew();
-        assert_eq!(news(&mut told, Event::MatchStarted(a(1, 2.0))), None);
-        assert_eq!(news(&mut told, Event::MatchEnded(a(1, 8.9))), None);
-        let again = Event::MatchStarted(found(2, "b", [9.0, 12.0], -9.1));
-        assert_eq!(news(&mut told, again), Some((LiveKind::MatchUpdated, 2)));
+        let b = |id, end_s| found(id, "b", [9.0, end_s], -9.1);
+        news(&mut told, 3.0, Event::MatchStarted(a(1, 2.0)));
+        news(&mut told, 12.0, Event::MatchStarted(b(2, 12.0)));
+        news(&mut told, 15.0, Event::MatchEnded(a(1, 9.0)));
+        told.hear_anew();
+        assert_eq!(news(&mut told, 3.0, Event::MatchStarted(a(1, 2.0))), None);
+        assert_eq!(news(&mut told, 12.0, Event::MatchStarted(b(2, 12.0))), None);
+        assert_eq!(news(&mut told, 15.5, Event::MatchEnded(a(1, 8.9))), None);
+        let goes_on = news(&mut told, 22.0, Event::MatchUpdated(b(2, 22.0)));
+        assert_eq!(goes_on, Some((LiveKind::MatchUpdated, 2)));
         // The same track once more, from its beginning.
         let later = Event::MatchStarted(found(3, "a", [20.0, 22.0], -20.0));
-        assert_eq!(news(&mut told, later), Some((LiveKind::MatchStarted, 3)));
+        assert_eq!(news(&mut told, 23.0, later), Some((LiveKind::MatchStarted, 3)));
+    }
+
+    #[test]
+    fn a_match_that_goes_on_is_known_again_and_ends_once() {
+        let mut told = Told::default();
+        let a = |end_s| found(1, "a", [0.0, end_s], 5.0);
+        news(&mut told, 3.0, Event::MatchStarted(a(2.0)));
+        told.hear_anew();
+        let again = news(&mut told, 3.4, Event::MatchStarted(a(2.0)));
+        assert_eq!(again, Some((LiveKind::MatchUpdated, 1)));
+        assert_eq!(
+            news(&mut told, 15.0, Event::MatchEnded(a(9.0))),
+            Some((LiveKind::MatchEnded, 1))
+        );
+    }
+
+    #[test]
+    fn stretches_are_told_once_and_time_does_not_go_back() {
+        let mut told = Told::default();
+        assert!(row(&mut told, 5.0, unknown(0.0, None)).is_some());
+        assert!(row(&mut told, 12.0, unknown(0.0, Some(10.0))).is_some());
+        told.hear_anew();
+        assert_eq!(row(&mut told, 5.0, unknown(0.0, None)), None);
+        // It is found out a little later than the first time.
+        assert_eq!(row(&mut told, 12.4, unknown(0.0, Some(10.3))), None);
+        told.hear_anew();
+        let found = found(1, "a", [10.0, 12.0], 5.0);
+        let row = row(&mut told, 12.2, Event::MatchStarted(found)).unwrap();
+        assert_eq!(row.heard_s, Some(12.4));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use fingerprint_core::decode::{DecodeOptions, Input, decode};
+use fingerprint_core::decode::{DecodeError, DecodeOptions, Input, decode};
 
 use super::of;
 use crate::args::PcmArg;
@@ -103,11 +103,12 @@ impl Source {
                 // Without the external program, which would wait for the end of a station.
                 let kept_max_bytes = STATION_KEPT_BYTES_MAX;
                 let options = DecodeOptions { ffmpeg: None, kept_max_bytes, ..endless() };
-                self.read_stream(body, address, &options, &mut |samples, rate_hz| {
+                let read = self.read_stream(body, address, &options, &mut |samples, rate_hz| {
                     let flow = sink(samples, rate_hz);
                     wanted &= flow.is_continue();
                     flow
-                })?;
+                });
+                read.map_err(|error| with_way_out(error, address))?;
                 Ok(if has_end || !wanted { Ended::AtItsEnd } else { Ended::HungUp })
             }
         }
@@ -126,6 +127,16 @@ impl Source {
                 .map(drop)
                 .with_context(|| name.to_owned()),
         }
+    }
+}
+
+/// Says how an address can be followed that must be decoded before.
+fn with_way_out(error: anyhow::Error, address: &str) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(DecodeError::NotStreamable { .. }) => {
+            anyhow!("{error:#}: ffmpeg -i {address} -f wav - | earmark monitor")
+        }
+        _ => error,
     }
 }
 

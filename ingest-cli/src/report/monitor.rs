@@ -73,7 +73,7 @@ fn playlist(summary: &LiveSummary) -> String {
         table.add_row([
             clock(found.query_start_s),
             clock(found.query_end_s),
-            text(&found.title),
+            text(if found.title.is_some() { &found.title } else { &found.file_name }),
             text(&found.artist),
             printable(&found.track_id),
             found.confidence.map(super::matches::percent).unwrap_or_default(),

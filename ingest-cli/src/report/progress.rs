@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{count, note, printable};
+use super::{count, counted, note, printable, things};
 
 /// Time between lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Shows how far a job is, on standard error.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// What is counted, in the plural.
+    /// What is counted, in the singular.
     unit: &'static str,
     /// How many there are in all; 0 as long as nobody has told.
     total: AtomicU64,
@@ -30,14 +30,14 @@ enum Form {
 }
 
 impl Progress {
-    /// `unit` is what is counted, in the plural.
+    /// `unit` is what is counted, in the singular.
     pub(crate) fn new(unit: &'static str) -> Self {
         let total = AtomicU64::new(0);
         if !std::io::stderr().is_terminal() {
             return Self { unit, total, form: Form::Lines(Mutex::new(Instant::now())) };
         }
         let bar = ProgressBar::no_length();
-        bar.set_style(style(&format!("{{spinner}} {{human_pos}} {unit} · {{msg}}")));
+        bar.set_style(style("{spinner} {human_pos} {prefix} · {msg}"));
         bar.enable_steady_tick(Duration::from_millis(250));
         Self { unit, total, form: Form::Bar(bar) }
     }
@@ -64,6 +64,7 @@ impl Progress {
     pub(crate) fn show(&self, done: u64, message: impl FnOnce() -> String) {
         match &self.form {
             Form::Bar(bar) => {
+                bar.set_prefix(things(done, self.unit));
                 bar.set_message(message());
                 bar.set_position(done);
             }
@@ -71,11 +72,11 @@ impl Progress {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= LINE_INTERVAL {
                     *last = Instant::now();
-                    let of_total = match self.total.load(Ordering::Relaxed) {
-                        0 => String::new(),
-                        total => format!(" of {}", count(total)),
+                    let done = match self.total.load(Ordering::Relaxed) {
+                        0 => counted(done, self.unit),
+                        total => format!("{} of {}", count(done), counted(total, self.unit)),
                     };
-                    note(&format!("{}{of_total} {} · {}", count(done), self.unit, message()));
+                    note(&format!("{done} · {}", message()));
                 }
             }
         }

@@ -32,6 +32,34 @@ fn is_about(value: &Value, expected: f64) -> bool {
     (value.as_f64().unwrap() - expected).abs() < 1.0
 }
 
+/// The bare samples of test audio, and their rate in Hz.
+fn bare(name: &str) -> (Vec<u8>, u32) {
+    let (mut bytes, mut rate_hz) = (Vec::new(), 0);
+    decode(Input::Path(&testdata(name)), &DecodeOptions::default(), &mut |samples, hz| {
+        rate_hz = hz;
+        #[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
+        let sample = |x: &f32| ((x * 32_767.0) as i16).to_le_bytes();
+        bytes.extend(samples.iter().flat_map(sample));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    (bytes, rate_hz)
+}
+
+/// Runs the command with these bytes as standard input.
+fn piped(world: &World, args: &[&str], bytes: Vec<u8>) -> Run {
+    let mut child = world
+        .command(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    thread::spawn(move || stdin.write_all(&bytes));
+    Run::new(child.wait_with_output().unwrap())
+}
+
 #[test]
 fn a_file_is_told_as_it_is_read_and_as_a_playlist() {
     let world = World::new().with_catalog();
@@ -47,6 +75,8 @@ fn a_file_is_told_as_it_is_read_and_as_a_playlist() {
     assert!(is_about(&summary["recognised_s"], 30.0), "{summary}");
     let human = world.run(["monitor", clip]);
     assert!(human.stdout.contains('▶') && human.stdout.contains(" recognised"), "{human:?}");
+    // As it began, as it ended, and in the playlist.
+    assert_eq!(human.stdout.matches("hr-savino-palace").count(), 3, "{human:?}");
     // Nothing of the catalog.
     let other = testdata("clips/not_in_catalog.mp3");
     let run = world.run(["monitor", "--format", "json", other.to_str().unwrap()]);
@@ -68,27 +98,29 @@ fn a_server_tells_the_same_as_a_folder() {
 #[test]
 fn bare_samples_come_through_a_pipe() {
     let world = World::new().with_catalog();
-    let (mut bytes, mut pcm) = (Vec::new(), String::new());
-    decode(Input::Path(&testdata(CLIP)), &DecodeOptions::default(), &mut |samples, rate_hz| {
-        pcm = format!("{rate_hz}:1");
-        #[expect(clippy::cast_possible_truncation, reason = "`as` from float saturates")]
-        let sample = |x: &f32| ((x * 32_767.0) as i16).to_le_bytes();
-        bytes.extend(samples.iter().flat_map(sample));
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    let mut child = world
-        .command(["monitor", "--format", "json", "--pcm", &pcm])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    thread::spawn(move || stdin.write_all(&bytes));
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let out = String::from_utf8(output.stdout).unwrap();
-    assert!(out.contains("match_started") && out.contains("\"event\":\"summary\""), "{out}");
+    let (bytes, rate_hz) = bare(CLIP);
+    let pcm = format!("{rate_hz}:1");
+    let run = piped(&world, &["monitor", "--format", "json", "--pcm", &pcm], bytes);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(kinds(&events(&run).0)[0], "match_started", "{run:?}");
+}
+
+#[test]
+fn formats_that_need_ffmpeg_are_followed_as_files_and_through_a_pipe() {
+    let server = Server::start();
+    for world in [World::new().with_catalog(), World::at(&server.url)] {
+        for name in ["codecs/ac3.ac3", "codecs/wma.wma"] {
+            let path = testdata(name);
+            let of_file = world.run(["monitor", "--format", "json", path.to_str().unwrap()]);
+            let bytes = std::fs::read(&path).unwrap();
+            let of_pipe = piped(&world, &["monitor", "--format", "json", "-"], bytes);
+            for run in [of_file, of_pipe] {
+                assert!(run.code != 2, "{name}: {run:?}");
+                let heard_s = events(&run).1["duration_s"].as_f64().unwrap();
+                assert!(heard_s > 5.0, "{name}: {run:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -96,22 +128,35 @@ fn a_server_that_is_killed_and_started_again_is_gone_on_with_and_nothing_is_told
     let server = Server::start();
     let world = World::at(&server.url).with_catalog();
     let address = server.url.trim_start_matches("http://").to_owned();
+    // Silence, and then music that is known: both are heard again.
+    let (music, rate_hz) = bare(CLIP);
+    let second_bytes = 2 * usize::try_from(rate_hz).unwrap();
+    let path = world.path("stream.pcm");
+    let bytes = [&vec![0; 5 * second_bytes], &music[..20 * second_bytes]].concat();
+    std::fs::write(&path, bytes).unwrap();
+    let (path, pcm) = (path.to_str().unwrap(), format!("{rate_hz}:1"));
     let child = world
-        .command(["monitor", "--realtime", "--format", "json", testdata(CLIP).to_str().unwrap()])
+        .command(["monitor", "--realtime", "--format", "json", "--pcm", &pcm, path])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(Duration::from_secs(12));
     let index = server.stop();
     thread::sleep(Duration::from_secs(1));
     let _again = Process::start_at(&address, index.path(), &[]);
     let run = Run::new(child.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{run:?}");
     let (told, summary) = events(&run);
-    assert_eq!(kinds(&told), ["match_started", "match_ended"], "{run:?}");
+    let expected = ["silence_started", "silence_ended", "match_started", "match_ended"];
+    assert_eq!(kinds(&told), expected, "{run:?}");
+    let heard_s = |event: &Value| event["heard_s"].as_f64().unwrap();
+    assert!(told.is_sorted_by(|a, b| heard_s(a) <= heard_s(b)), "{run:?}");
     let [found] = &summary["matches"].as_array().unwrap()[..] else { panic!("{summary}") };
-    assert!(is_about(&found["query_start_s"], 0.0) && is_about(&found["query_end_s"], 30.0));
+    assert!(is_about(&found["query_start_s"], 5.0) && is_about(&found["query_end_s"], 25.0));
+    for said in ["; connecting again", "the server is back"] {
+        assert_eq!(run.stderr.matches(said).count(), 1, "{run:?}");
+    }
 }
 
 /// Answers one call like a radio station: no length, and then it hangs up.
@@ -144,6 +189,20 @@ fn a_station_is_followed_and_called_again_when_it_hangs_up() {
 }
 
 #[test]
+fn a_station_that_only_ffmpeg_could_decode_is_refused_with_a_way_out() {
+    let world = World::new().with_catalog();
+    let (address, thread) = station(std::fs::read(testdata("codecs/ac3.ac3")).unwrap());
+    let run = world.run(["monitor", &address]);
+    thread.join().unwrap();
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
+    let way_out = format!("ffmpeg -i {address} -f wav - | earmark monitor");
+    for said in ["ac3/ac3 is not built in", "only used for whole files", &way_out] {
+        assert!(run.stderr.contains(said), "{said}: {run:?}");
+    }
+    assert!(!run.stderr.contains("install ffmpeg"), "{run:?}");
+}
+
+#[test]
 fn what_cannot_be_followed_is_refused_with_a_way_out() {
     let world = World::new().with_catalog();
     for (args, said) in [
@@ -155,5 +214,6 @@ fn what_cannot_be_followed_is_refused_with_a_way_out() {
     ] {
         let run = world.run(args);
         assert!(run.code == 2 && run.stderr.contains(said), "{run:?}");
+        assert_eq!(run.stdout, "", "there is nothing to sum up");
     }
 }

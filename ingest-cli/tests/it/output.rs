@@ -36,6 +36,20 @@ fn completions_and_manual_know_every_command() {
 }
 
 #[test]
+fn what_decoders_say_is_told_to_those_who_ask_and_never_in_colour_to_a_file() {
+    let world = World::new().with_catalog();
+    let path = world.path("odd.mp3");
+    std::fs::write(&path, [7; 5_000]).unwrap();
+    let args = ["match", path.to_str().unwrap()];
+    let quiet = world.run(args);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (2, ""), "{quiet:?}");
+    let mut asking = world.command(args);
+    let asked = Run::new(asking.env("EARMARK_LOG", "symphonia=trace").output().unwrap());
+    assert!(asked.stderr.contains("symphonia"), "{asked:?}");
+    assert!(!asked.stderr.contains('\u{1b}'), "{asked:?}");
+}
+
+#[test]
 fn a_reader_that_goes_away_gets_no_complaint_and_no_success() {
     let world = World::new().with_catalog();
     // Far more answers than a pipe holds.

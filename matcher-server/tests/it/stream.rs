@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{RATE_HZ, Server, add, cut, tune, wav};
+use crate::support::{RATE_HZ, Server, add, cut, testdata, tune, wav};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -311,8 +311,6 @@ async fn bytes_without_audio_are_not_kept_for_ever() {
     let format = Format::Encoded(EncodedFormat {});
     let mut call = Call::open(&mut matcher, header(format, "")).await.unwrap();
     call.started().await;
-    // A container that no built-in decoder knows.
-    call.send(b"FLV\x01".to_vec(), None).await;
     for _ in 0..17 {
         call.send(vec![7; 1 << 20], None).await;
     }
@@ -320,6 +318,21 @@ async fn bytes_without_audio_are_not_kept_for_ever() {
     let status = call.next().await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("first 16777216 bytes"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_only_ffmpeg_could_decode_are_refused_at_once() {
+    let (_server, mut matcher) = server("").await;
+    let format = Format::Encoded(EncodedFormat {});
+    let mut call = Call::open(&mut matcher, header(format, "")).await.unwrap();
+    call.started().await;
+    call.send(testdata("codecs/ac3.ac3"), None).await;
+    // The client does not end the stream.
+    let status = call.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    for said in ["the stream cannot be followed: ac3/ac3 is not built in", "whole files", "MP3"] {
+        assert!(status.message().contains(said), "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,10 @@ from .errors import (
     InvalidAudioOrArgument,
     NotFound,
     PermissionDenied,
+    RequestIdReused,
     ServerError,
     Unauthenticated,
+    Unavailable,
 )
 from .events import (
     AudioLost,
@@ -81,6 +83,7 @@ __all__ = [
     "Pcm",
     "PermissionDenied",
     "Progress",
+    "RequestIdReused",
     "SegmentClass",
     "ServerError",
     "SpeedSearch",
@@ -90,4 +93,5 @@ __all__ = [
     "Track",
     "TrackFields",
     "Unauthenticated",
+    "Unavailable",
 ]

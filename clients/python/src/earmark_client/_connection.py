@@ -12,8 +12,15 @@ import grpc
 
 from ._generated.earmark.v1.catalog_pb2_grpc import CatalogServiceStub
 from ._generated.earmark.v1.match_service_pb2_grpc import MatchServiceStub
+from ._look import encrypts, wrong_time
 from ._retry import Backoff
-from .errors import EarmarkError, from_rpc_error
+from .errors import (
+    ConnectionFailed,
+    EarmarkError,
+    from_rpc_error,
+    has_hung_up,
+    is_untrusted,
+)
 
 Answer = TypeVar("Answer")
 
@@ -121,7 +128,10 @@ class Connection:
         self.metadata = bearer(token)
         certificates = (root_certificates, private_key, certificate_chain)
         check_certificates(*certificates)
-        if is_encrypted or any(part is not None for part in certificates):
+        self._address = address
+        self._roots = root_certificates
+        self._is_encrypted = is_encrypted or any(part is not None for part in certificates)
+        if self._is_encrypted:
             credentials = grpc.ssl_channel_credentials(*certificates)
             self._channel = grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
         else:
@@ -153,13 +163,25 @@ class Connection:
             try:
                 return attempt(backoff.remaining_s)
             except grpc.RpcError as error:
-                failure = from_rpc_error(error)
+                failure = self.failure(error)
                 pause_s = backoff.pause_s(failure)
                 if pause_s is None:
                     raise failure from error
             self.pause(failure, pause_s, self._is_closed)
             if self._is_closed.is_set():
                 raise failure
+
+    def failure(self, error: grpc.RpcError) -> EarmarkError:
+        """What a call failed of. Looks at the server, if grpcio does not tell."""
+        failure = from_rpc_error(error)
+        hint = None
+        if not self._is_encrypted and has_hung_up(failure) and encrypts(self._address):
+            hint = "the server encrypts; take https://"
+        elif is_untrusted(failure):
+            hint = wrong_time(self._address, self._roots)
+        if hint is None:
+            return failure
+        return ConnectionFailed(f"{hint} ({error.details()})", failure.code)
 
     def pause(self, failure: EarmarkError, pause_s: float, ending: threading.Event) -> None:
         """Waits until a call that failed may be tried again, or `ending` is set."""

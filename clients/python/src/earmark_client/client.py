@@ -34,8 +34,8 @@ class Client:
 
     Every call has a deadline of `timeout_s` seconds for all its tries. `UNAVAILABLE` and
     `RESOURCE_EXHAUSTED` are tried again up to `retries` times, after growing pauses of random
-    length, or when the server says. Failed calls raise a subclass of `EarmarkError`; arguments that
-    make no sense raise ValueError.
+    length, or when the server says; a server that cannot be reached, until the deadline. Failed
+    calls raise a subclass of `EarmarkError`; arguments that make no sense raise ValueError.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class Client:
             private_key: Key of the client's own certificate, PEM, if the server asks for one.
             certificate_chain: That certificate, and those between it and its root, PEM.
             timeout_s: Longest time of a call in seconds.
-            retries: Further tries of a call.
+            retries: Further tries of a call; those that reach no server are not counted. With 0
+                there is none at all.
 
         """
         self._connection = Connection(
@@ -198,9 +199,9 @@ class Client:
             silence_db: What is below counts as silence, in dB, -100 to 0; None means -70.
             reconnect_s: Seconds after which a broken connection is given up; 0 never reconnects.
 
-        The returned stream raises, among others, Busy if the server stays away, DeadlineExceeded if
-        no audio came for too long, Aborted if another call took the stream over, and
-        Unauthenticated if the key is revoked meanwhile.
+        The returned stream raises, among others, Unavailable if the server stays away,
+        DeadlineExceeded if no audio came for too long, Aborted if another call took the stream
+        over, and Unauthenticated if the key is revoked meanwhile.
 
         """
         options = _convert.stream_options(

@@ -50,13 +50,22 @@ class NotFound(EarmarkError):
     """There is no such track."""
 
 
+class RequestIdReused(EarmarkError):
+    """Another call has had this `request_id`: give each change its own, or none."""
+
+
 class Busy(EarmarkError):
-    """The server is not there, has too much to do, or the key's limits are reached: try later.
+    """The server has too much to do, or the key's limits are reached: try later.
 
-    Raised after all retries. A server that wants encryption looks, to a client without, like one
-    that is being restarted, and is told so too; the message says what to try.
+    Raised after all retries. Of a server that gives no `reason` it may also mean that so much is
+    never taken.
+    """
 
-    Of a server that gives no `reason` it may also mean that so much is never taken.
+
+class Unavailable(Busy):
+    """The server is not there, or is stopping: see whether it runs, and the address is right.
+
+    A server to which no connection can be made is tried until the call's time is over.
     """
 
 
@@ -96,7 +105,7 @@ _CLASSES: dict[str, type[EarmarkError]] = {
     "INVALID_ARGUMENT": InvalidAudioOrArgument,
     "NOT_FOUND": NotFound,
     "RESOURCE_EXHAUSTED": Busy,
-    "UNAVAILABLE": Busy,
+    "UNAVAILABLE": Unavailable,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "UNAUTHENTICATED": Unauthenticated,
     "PERMISSION_DENIED": PermissionDenied,
@@ -107,17 +116,19 @@ _CLASSES: dict[str, type[EarmarkError]] = {
 # Where the code alone does not say what the caller can do.
 _CLASSES_BY_REASON: dict[str | None, type[EarmarkError]] = {
     "TOO_LARGE": InvalidAudioOrArgument,
+    "REQUEST_ID_REUSED": RequestIdReused,
     "STORAGE_FULL": ServerError,
 }
 
 # What helps if no connection can be made, and will not be however often it is tried. The texts of
-# grpcio are no contract: of one that is not recognised the caller gets the text alone, as Busy.
+# grpcio are no contract: of one that is not recognised the caller gets the text alone, as
+# Unavailable.
+_UNTRUSTED_HINT = (
+    "the server's certificate is not trusted; give its root as root_certificates, if it is none of"
+    " the usual ones"
+)
 _MISFITS = (
-    (
-        re.compile("CERTIFICATE_VERIFY_FAILED"),
-        "the server's certificate is not trusted; give its root as root_certificates, if it is"
-        " none of the usual ones",
-    ),
+    (re.compile("CERTIFICATE_VERIFY_FAILED"), _UNTRUSTED_HINT),
     (
         re.compile("Hostname Verification|is not in peer certificate"),
         "the server's certificate is for another name; take the name that stands in it as target",
@@ -136,9 +147,11 @@ _MISFITS = (
         " certificate_chain of a root that it trusts",
     ),
 )
+# No connection could be made, so that nothing of the call was sent.
+_UNREACHED = re.compile("failed to connect|errors resolving|DNS resolution failed")
+_UNREACHED_HINT = "no server can be reached; is it running, and is the address right?"
 # A server that wants encryption does this to a client without, but one that is stopping too.
-_HUNG_UP = re.compile("failed to connect .*Socket closed")
-_HUNG_UP_HINT = "the server hangs up; if it encrypts, take https://"
+_HUNG_UP = re.compile("failed to connect .*(Socket closed|reset)")
 
 
 def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
@@ -154,9 +167,28 @@ def from_rpc_error(error: grpc.RpcError) -> EarmarkError:
         hint = next((hint for pattern, hint in _MISFITS if pattern.search(message)), None)
         if hint is not None:
             return ConnectionFailed(f"{hint} ({message})", code)
-        if _HUNG_UP.search(message):
-            message = f"{_HUNG_UP_HINT} ({message})"
+        if _UNREACHED.search(message):
+            message = f"{_UNREACHED_HINT} ({message})"
     return error_class(message, code, reason, retry_after_s)
+
+
+def is_unreached(error: EarmarkError) -> bool:
+    """Whether no connection could be made."""
+    return (
+        isinstance(error, Unavailable)
+        and error.reason is None
+        and _UNREACHED.search(error.message) is not None
+    )
+
+
+def has_hung_up(error: EarmarkError) -> bool:
+    """Whether the other side closed a connection before anything could be said."""
+    return is_unreached(error) and _HUNG_UP.search(error.message) is not None
+
+
+def is_untrusted(error: EarmarkError) -> bool:
+    """Whether the server's certificate was refused, for whatever reason."""
+    return isinstance(error, ConnectionFailed) and error.message.startswith(_UNTRUSTED_HINT)
 
 
 def _details(

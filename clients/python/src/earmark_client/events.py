@@ -53,8 +53,9 @@ class Started:
     Attributes:
         heard_s: Up to here the stream has been searched.
         resumed: Whether the server goes on with what it had heard before. If a later `Started` is
-            not resumed, the server has forgotten the stream: matches that were open are not told
-            of any more, numbers begin at 1 again, and the last minute of audio is searched again.
+            not resumed, the server has forgotten the stream, and the last minute of audio is
+            searched again. What was told of it is not told again; of a match that was open and is
+            not found again no end is told.
         position_ms: Time up to which the server has the audio, in milliseconds.
 
     """

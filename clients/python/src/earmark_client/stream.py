@@ -17,7 +17,7 @@ from ._retry import Backoff
 from ._source import Source
 from ._stream_call import StreamCall
 from ._told import Told
-from .errors import DeadlineExceeded, from_rpc_error
+from .errors import DeadlineExceeded
 from .events import Event
 
 # How long a server may take to tell the last events when a stream is closed.
@@ -178,7 +178,7 @@ class MatchStream(Iterator[Event]):
 
     def _recover(self, call: StreamCall, error: grpc.RpcError) -> None:
         """Waits until it is time to connect again. Raises what the call failed of if it is not."""
-        failure = from_rpc_error(error)
+        failure = self._connection.failure(error)
         self._call = None
         call.cancel()
         if self._is_closed.is_set():

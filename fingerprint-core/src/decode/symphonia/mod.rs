@@ -70,7 +70,8 @@ pub(super) fn read_error(source: io::Error, name: &str) -> DecodeError {
     if let Some(TooLarge { limit_bytes }) = inner.and_then(|inner| inner.downcast_ref()) {
         DecodeError::TooLarge { name, limit_bytes: *limit_bytes }
     } else if let Some(KeptTooMuch { limit_bytes }) = inner.and_then(|inner| inner.downcast_ref()) {
-        DecodeError::NotStreamable { name, kept_bytes: *limit_bytes }
+        let reason = format!("no built-in decoder found audio in its first {limit_bytes} bytes");
+        DecodeError::NotStreamable { name, reason }
     } else {
         DecodeError::Io { name, source }
     }

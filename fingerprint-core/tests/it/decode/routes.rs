@@ -10,11 +10,35 @@ use super::*;
 fn without_ffmpeg_the_error_says_so() {
     for path in files("codecs").iter().filter(|path| is_one_of(path, &EXTERNAL)) {
         let bytes = std::fs::read(path).unwrap();
-        let inputs = [Input::Path(path), Input::Bytes(&bytes), Input::Stream(Box::new(&bytes[..]))];
-        for input in inputs {
+        for input in [Input::Path(path), Input::Bytes(&bytes)] {
             let error = samples(input, &without_ffmpeg()).unwrap_err();
             assert!(matches!(error, DecodeError::NeedsFfmpeg { .. }), "{error}");
             assert!(error.to_string().contains("install ffmpeg"), "{error}");
+        }
+        // It may never end, so that installing a program would not help.
+        let error = samples(Input::Stream(Box::new(&bytes[..])), &without_ffmpeg()).unwrap_err();
+        assert!(matches!(error, DecodeError::NotStreamable { .. }), "{error}");
+        assert!(error.to_string().contains("only used for whole files"), "{error}");
+    }
+}
+
+#[test]
+fn a_stream_that_the_built_in_decoders_do_not_know_is_refused_at_its_head() {
+    let head = std::fs::read(testdata("codecs/wma.wma")).unwrap();
+    let endless = Box::new((&head[..]).chain(io::repeat(7)));
+    let error = samples(Input::Stream(endless), &without_ffmpeg()).unwrap_err();
+    assert!(matches!(error, DecodeError::NotStreamable { .. }), "{error}");
+}
+
+#[test]
+fn no_limit_of_duration_is_none_for_ffmpeg_either() {
+    let path = testdata("codecs/wma.wma");
+    let bytes = std::fs::read(&path).unwrap();
+    for duration_max_s in [f64::MAX, f64::INFINITY, 1e9] {
+        let options = DecodeOptions { duration_max_s, ..DecodeOptions::default() };
+        for input in [Input::Path(&path), Input::Stream(Box::new(&bytes[..]))] {
+            let summary = samples(input, &options).unwrap().1;
+            assert!(summary.by_ffmpeg && summary.duration_s > 5.0, "{summary:?}");
         }
     }
 }
