@@ -102,10 +102,11 @@ pub struct Settings {
     /// Uploads decoded at a time [default: half as many as workers].
     #[arg(long, env = "EARMARK_SERVER_UPLOAD_WORKERS", value_name = "N")]
     upload_workers: Option<usize>,
-    /// Requests open at a time, those still being received included [default: 128].
+    /// Requests open at a time, those still being received included; three quarters of them may bring audio, and half
+    /// those of one client, which is a key, or without keys an address [default: 256].
     #[arg(long, env = "EARMARK_SERVER_REQUESTS_OPEN_MAX", value_name = "N")]
     requests_open_max: Option<usize>,
-    /// Memory for the messages of all open requests together. Each has its part of half of it for sure (4 MiB by
+    /// Memory for the messages of all open requests together. Each has its part of half of it for sure (2 MiB by
     /// default); larger clips are refused as busy when the other half is taken [default: 1GiB, or twice message-max].
     #[arg(long, env = "EARMARK_SERVER_REQUESTS_MEMORY_MAX", value_name = "SIZE")]
     requests_memory_max: Option<ByteSize>,
@@ -244,7 +245,7 @@ impl Settings {
             upload_pause_max: seconds(30),
             workers: Some(processors),
             upload_workers: Some(processors.div_ceil(2)),
-            requests_open_max: Some(128),
+            requests_open_max: Some(256),
             requests_memory_max: None,
             uploads_open_max: Some(16),
             streams_max: Some(1_000),

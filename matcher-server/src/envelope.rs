@@ -14,6 +14,7 @@ mod intake;
 mod line;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{Extensions, HeaderMap, Request, Response};
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 use tonic::{Code, Status};
@@ -30,10 +31,13 @@ use self::broken_off::HungUp;
 pub(crate) use self::broken_off::tell_ends;
 use self::intake::{Budget, Intake, Received};
 pub(crate) use self::line::{AccessLine, Answered, Asked, told_path, told_request_id};
+use crate::access::Caller;
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Refusal};
+use crate::places::{self, Full, Places, site_of};
 use crate::reason::Reason;
 use crate::traces::Traces;
+use crate::transport::Peer;
 use crate::work::{Pool, Work};
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
@@ -50,9 +54,10 @@ const PASSING_CALLS: [&str; 4] =
 /// Other calls that bring more than a few words.
 const LARGE_CALLS: [&str; 1] = ["BatchMatch"];
 
-/// Of the places for requests these are for such calls: who reads, or asks how the server does, finds one though all who
-/// send audio are slow.
+/// Of the places for requests these are for such calls, and these for those of one client: who reads, or asks how the
+/// server does, finds one though all who send audio are slow, and who sends audio though one client fills all it may.
 const BRINGING_SHARE: (usize, usize) = (3, 4);
+const CLIENT_SHARE: (usize, usize) = (1, 2);
 
 /// Longer than any backup takes, and short enough for every timer.
 const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -69,7 +74,7 @@ pub(crate) struct Limits {
     /// One permit for each request that is being received, worked on or answered.
     open: Arc<Semaphore>,
     /// The same of those that bring audio.
-    bringing: Arc<Semaphore>,
+    bringing: Arc<Places<Client>>,
     /// Memory for their messages.
     budget: Budget,
     queries: Pool,
@@ -88,9 +93,11 @@ impl Limits {
             request_time_max: config.request_time_max,
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
-            bringing: Arc::new(Semaphore::new(
-                (config.requests_open_max * BRINGING_SHARE.0).div_ceil(BRINGING_SHARE.1),
-            )),
+            bringing: {
+                let of =
+                    |share: (usize, usize)| (config.requests_open_max * share.0).div_ceil(share.1);
+                Places::new(of(BRINGING_SHARE), of(CLIENT_SHARE))
+            },
             budget: Budget::new(
                 config.requests_memory_max,
                 config.requests_open_max,
@@ -104,24 +111,27 @@ impl Limits {
 
 impl Limits {
     /// A place for a request, if there is one. A clip that would not be searched is not received either.
-    pub(crate) fn admit(&self, call: &str) -> Option<Place> {
-        let place = self.place_of(call);
+    pub(crate) fn admit(&self, call: &str, extensions: &Extensions) -> Option<Place> {
+        let place = self.place_of(call, extensions);
         place.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
     }
 
-    fn place_of(&self, call: &str) -> Result<Place, Refusal> {
+    fn place_of(&self, call: &str, extensions: &Extensions) -> Result<Place, Refusal> {
         let is_clip = CLIP_CALLS.contains(&call);
         if let Some(refusal) = is_clip.then(|| self.queries.refusal()).flatten() {
             return Err(refusal);
         }
-        let place = |places: &Arc<Semaphore>| {
-            Arc::clone(places).try_acquire_owned().map_err(|_| Refusal::RequestsOpen)
-        };
         let passes = PASSING_CALLS.contains(&call);
         let brings = is_clip || passes || LARGE_CALLS.contains(&call);
-        let bringing = brings.then(|| place(&self.bringing)).transpose()?;
+        let bringing = brings.then(|| self.bringing.take(Client::of(extensions)));
+        let bringing = bringing.transpose().map_err(|full| match full {
+            Full::All => Refusal::RequestsOpen,
+            Full::OfClient => Refusal::ClientRequestsOpen,
+        })?;
+        let open = Arc::clone(&self.open).try_acquire_owned();
+        let open = open.map_err(|_| Refusal::RequestsOpen)?;
         let intake = (!passes).then(|| self.budget.begin());
-        Ok(Place { intake, _open: place(&self.open)?, _bringing: bringing })
+        Ok(Place { intake, _open: open, _bringing: bringing })
     }
 
     /// Set when the server ends requests that are not answered: nobody has hung up then.
@@ -155,7 +165,28 @@ impl Limits {
 pub(crate) struct Place {
     intake: Option<Intake>,
     _open: OwnedSemaphorePermit,
-    _bringing: Option<OwnedSemaphorePermit>,
+    _bringing: Option<places::Place<Client>>,
+}
+
+/// Who sends a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    /// Whoever has this key.
+    Key(String),
+    /// Without keys, whoever calls from there.
+    Site(IpAddr),
+    /// Without a socket.
+    Unknown,
+}
+
+impl Client {
+    fn of(extensions: &Extensions) -> Self {
+        let address = || extensions.get::<Peer>().and_then(Peer::address);
+        match extensions.get::<Caller>() {
+            Some(caller) => Self::Key(caller.id().to_owned()),
+            None => address().map_or(Self::Unknown, |address| Self::Site(site_of(address.ip()))),
+        }
+    }
 }
 
 impl Place {
@@ -205,7 +236,7 @@ where
         let limit = timeout.map_or(request_time_max, |timeout| timeout.min(request_time_max));
         let path = request.uri().path().to_owned();
         let call = metrics::call_of(&path).to_owned();
-        let place = self.limits.admit(&call);
+        let place = self.limits.admit(&call, request.extensions());
         let asked = Asked { path, call, service: Some(S::NAME) };
         // Dropped unfinished when the client hangs up.
         let mut line = AccessLine::new(asked, &request, &self.limits);

@@ -22,6 +22,7 @@ pub mod keys;
 mod match_service;
 mod metrics;
 pub mod opening;
+mod places;
 mod reason;
 mod repeats;
 pub mod security;

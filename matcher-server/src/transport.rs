@@ -10,7 +10,6 @@
 
 mod certificate;
 mod connection;
-mod places;
 pub mod tls;
 
 use std::io;
@@ -25,9 +24,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::Request;
 
 pub use self::connection::{Connection, Peer};
-use self::places::{Place, Places};
 use self::tls::{Tls, TlsError};
 use crate::config::Config;
+use crate::places::{Full, Place, Places, site_of};
 
 /// Pause after a connection could not be accepted, for example because all file descriptors are
 /// in use: trying again at once would only burn the processor.
@@ -48,7 +47,7 @@ const TURNED_AWAY_LOGGED: u64 = 1_000;
 #[derive(Debug)]
 pub struct Transport {
     tls: Option<Tls>,
-    places: Arc<Places>,
+    places: Arc<Places<IpAddr>>,
     idle_max: Duration,
     turned_away: AtomicU64,
     failed_handshakes: AtomicU64,
@@ -148,9 +147,15 @@ impl Transport {
         address: IpAddr,
         sender: &mpsc::Sender<io::Result<Connection>>,
     ) {
-        let place = match self.places.take(address) {
+        let place = match self.places.take(site_of(address)) {
             Ok(place) => place,
-            Err(why) => {
+            Err(full) => {
+                let why = match full {
+                    Full::All => "as many are open as may be (connections-max)",
+                    Full::OfClient => {
+                        "as many are open from one address as may be (connections-per-address-max)"
+                    }
+                };
                 let count = self.turned_away.fetch_add(1, Ordering::Relaxed);
                 if count.is_multiple_of(TURNED_AWAY_LOGGED) {
                     tracing::warn!(count = count + 1, %address, "connections are turned away: {why}");
@@ -184,7 +189,7 @@ impl Transport {
         }
     }
 
-    async fn greet(&self, socket: TcpStream, place: Place) -> io::Result<Connection> {
+    async fn greet(&self, socket: TcpStream, place: Place<IpAddr>) -> io::Result<Connection> {
         socket.set_nodelay(true)?;
         let encrypted = match &self.tls {
             None => connection::Stream::Plain(socket),

@@ -42,7 +42,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
 pub(super) async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let call = metrics::route_of(request.method().as_str(), route);
-    let place = limits.admit(&call);
+    let place = limits.admit(&call, request.extensions());
     noted(&limits, call, request, async |request| match place {
         None => {
             let text = "server is busy with other requests; try again in a moment";

@@ -5,6 +5,8 @@
 pub(crate) enum Refusal {
     /// As many requests are open as may be.
     RequestsOpen,
+    /// As many are open of one client that bring audio as may be.
+    ClientRequestsOpen,
     /// There is no memory for a message as large.
     Memory,
     /// As many jobs wait as may.
@@ -31,8 +33,9 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::RequestsOpen,
+        Self::ClientRequestsOpen,
         Self::Memory,
         Self::QueueFull,
         Self::QueueSlow,
@@ -50,6 +53,7 @@ impl Refusal {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RequestsOpen => "requests_open",
+            Self::ClientRequestsOpen => "client_requests_open",
             Self::Memory => "memory",
             Self::QueueFull => "queue_full",
             Self::QueueSlow => "queue_slow",

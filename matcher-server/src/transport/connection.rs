@@ -1,7 +1,7 @@
 //! One connection: bytes in and out, and an end when none come.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use tonic::transport::server::Connected;
 
 use super::certificate;
 
-use super::places::Place;
+use crate::places::Place;
 
 /// Until so many bytes have come nobody has asked for anything: the preface of HTTP/2 has 24.
 const HELLO_BYTES: usize = 24;
@@ -62,13 +62,13 @@ pub struct Connection {
     /// How long it may be silent now: until the first byte shorter than afterwards.
     silence_max: Duration,
     idle_max: Duration,
-    _place: Place,
+    _place: Place<IpAddr>,
 }
 
 impl Connection {
     pub(super) fn new(
         stream: Stream,
-        place: Place,
+        place: Place<IpAddr>,
         hello_max: Duration,
         idle_max: Duration,
     ) -> Self {

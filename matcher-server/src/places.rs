@@ -1,0 +1,128 @@
+//! Places, for connections or for requests: so many in all, and so many for one client, so that none can take them all.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bits of an address of version 6 that tell clients apart: a site is given a network of 64 bits, whose other half
+/// it may change with every connection.
+const NETWORK_MASK: u128 = u128::MAX << 64;
+
+/// Places for clients that are told apart by a `C`.
+#[derive(Debug)]
+pub(crate) struct Places<C: Eq + Hash> {
+    count: usize,
+    per_client: usize,
+    taken: Mutex<Taken<C>>,
+}
+
+#[derive(Debug)]
+struct Taken<C> {
+    count: usize,
+    /// Clients without a place are left out, so there are at most as many as places.
+    by_client: HashMap<C, usize>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// All are taken.
+    All,
+    /// The client has as many as it may.
+    OfClient,
+}
+
+/// One place; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place<C: Eq + Hash> {
+    places: Arc<Places<C>>,
+    client: C,
+}
+
+impl<C: Eq + Hash + Clone> Places<C> {
+    /// `count` places, of which one client may have `per_client`.
+    pub(crate) fn new(count: usize, per_client: usize) -> Arc<Self> {
+        let taken = Taken { count: 0, by_client: HashMap::new() };
+        Arc::new(Self { count, per_client, taken: Mutex::new(taken) })
+    }
+
+    /// A place for a client, or why there is none.
+    pub(crate) fn take(self: &Arc<Self>, client: C) -> Result<Place<C>, Full> {
+        let mut taken = self.lock();
+        if taken.count >= self.count {
+            return Err(Full::All);
+        }
+        let of_client = taken.by_client.get(&client).copied().unwrap_or_default();
+        if of_client >= self.per_client {
+            return Err(Full::OfClient);
+        }
+        taken.by_client.insert(client.clone(), of_client + 1);
+        taken.count += 1;
+        Ok(Place { places: Arc::clone(self), client })
+    }
+}
+
+impl<C: Eq + Hash> Places<C> {
+    /// Places that are taken.
+    pub(crate) fn taken_count(&self) -> usize {
+        self.lock().count
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken<C>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Eq + Hash> Drop for Place<C> {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        taken.count -= 1;
+        if let Some(of_client) = taken.by_client.get_mut(&self.client) {
+            *of_client -= 1;
+            if *of_client == 0 {
+                taken.by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// What of an address is the same for all that one site can take.
+pub(crate) fn site_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_MASK).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_its_share_and_all_together_theirs() {
+        let places = Places::new(3, 2);
+        let take = |text: &str| places.take(site_of(text.parse().unwrap()));
+        let first = take("192.0.2.1").unwrap();
+        // The same address, as a socket for both versions shows it.
+        let second = take("::ffff:192.0.2.1").unwrap();
+        assert!(take("192.0.2.1").unwrap_err() == Full::OfClient);
+        let third = take("192.0.2.2").unwrap();
+        assert!(take("192.0.2.3").unwrap_err() == Full::All);
+        assert_eq!(places.taken_count(), 3);
+        drop((first, third));
+        assert_eq!(places.lock().by_client.len(), 1);
+        let again = take("192.0.2.1").unwrap();
+        drop((second, again));
+        assert_eq!((places.taken_count(), places.lock().by_client.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_network_of_version_6_is_one_client() {
+        let places = Places::new(9, 1);
+        let take = |text: &str| places.take(site_of(text.parse().unwrap()));
+        let _first = take("2001:db8:0:1::1").unwrap();
+        assert!(take("2001:db8:0:1:ffff::2").is_err());
+        assert!(take("2001:db8:0:2::1").is_ok());
+    }
+}
