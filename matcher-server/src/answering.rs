@@ -34,8 +34,8 @@ use crate::traces::Traces;
 use crate::work::Work;
 use crate::{Served, ServerError};
 
-/// Largest piece of an upload, in bytes; the same for all messages that keep the catalog.
-const PIECE_BYTES_MAX: usize = 4 << 20;
+/// Largest message with a piece of an upload, in bytes: 4 MiB of it; the same for all that keep the catalog.
+const PIECE_BYTES_MAX: usize = (4 << 20) + 1_024;
 /// Services of which health is told; the last name stands for all of them.
 const SERVICE_NAMES: [&str; 4] = [
     MatchServiceServer::<Matcher>::NAME,

@@ -110,10 +110,18 @@ impl Limits {
 }
 
 impl Limits {
-    /// A place for a request, if there is one. A clip that would not be searched is not received either.
-    pub(crate) fn admit(&self, call: &str, extensions: &Extensions) -> Option<Place> {
+    /// A place for a request, or words for why there is none. A clip that would not be searched is not received either.
+    pub(crate) fn admit(&self, call: &str, extensions: &Extensions) -> Result<Place, &'static str> {
         let place = self.place_of(call, extensions);
-        place.inspect_err(|refusal| self.metrics.refused(*refusal)).ok()
+        place.map_err(|refusal| {
+            self.metrics.refused(refusal);
+            match refusal {
+                Refusal::ClientRequestsOpen => {
+                    "this client (a key; without keys, an address) has half of all requests open that may be (requests-open-max); try again when one of them has ended"
+                }
+                _ => "server is busy with other requests; try again in a moment",
+            }
+        })
     }
 
     fn place_of(&self, call: &str, extensions: &Extensions) -> Result<Place, Refusal> {
@@ -240,10 +248,12 @@ where
         let asked = Asked { path, call, service: Some(S::NAME) };
         // Dropped unfinished when the client hangs up.
         let mut line = AccessLine::new(asked, &request, &self.limits);
-        let Some(place) = place else {
-            line.end(Answered::Grpc(Code::ResourceExhausted), Some(Reason::ServerBusy));
-            let text = "server is busy with other requests; try again in a moment";
-            return Box::pin(async move { Ok(Reason::ServerBusy.status(text).into_http()) });
+        let place = match place {
+            Ok(place) => place,
+            Err(why) => {
+                line.end(Answered::Grpc(Code::ResourceExhausted), Some(Reason::ServerBusy));
+                return Box::pin(async move { Ok(Reason::ServerBusy.status(why).into_http()) });
+            }
         };
         if let Some(deadline) = timeout.and_then(|_| Instant::now().checked_add(limit)) {
             request.extensions_mut().insert(Deadline(deadline));
@@ -286,7 +296,7 @@ fn explain_size(response: Response<Body>, bytes_max: usize) -> Response<Body> {
         return response;
     }
     let text = format!(
-        "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint, or raise message-max of the server; an upload: smaller pieces"
+        "the message is larger than the limit of {bytes_max} bytes; send a shorter clip or a fingerprint, or raise message-max of the server; an upload: smaller pieces (4 MiB at most, whatever message-max is)"
     );
     Reason::TooLarge.status(text).into_http()
 }

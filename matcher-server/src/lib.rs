@@ -59,6 +59,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// Peers that have vanished without a word are found out by pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME_MAX: Duration = Duration::from_secs(20);
+/// What a connection may have sent that is not read yet: more than one of its streams may, or one that is slowed down
+/// would hold the others up.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// A connection may have one in this many of the requests that may be open: one client alone cannot
 /// keep the others out.
 const STREAMS_SHARE: usize = 4;
@@ -155,6 +158,7 @@ pub async fn run(
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIME_MAX))
         .max_concurrent_streams(streams_max)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         // JSON and gRPC-web come over HTTP/1.1, too.
         .accept_http1(true)
         .add_routes(answering.routes.clone())

@@ -137,7 +137,7 @@ impl Streams {
         let owner = caller.as_ref().map_or(String::new(), |caller| caller.id().to_owned());
         let mut requests = Guarded::new(requests, caller);
         let first = tokio::time::timeout(self.config.stream_pause_max, requests.next()).await;
-        let first = first.map_err(|_| self.paused())?.transpose().map_err(explain_size)?;
+        let first = first.map_err(|_| self.paused())?.transpose().map_err(explain_message)?;
         let header = match first.and_then(|message| message.part) {
             Some(Part::Header(header)) => header,
             Some(Part::Audio(_)) | None => {
@@ -363,7 +363,7 @@ impl Follower {
                     }
                     return Ok(Batch { audio, since, is_last: true });
                 }
-                Ok(Some(Err(status))) => match explain_size(status) {
+                Ok(Some(Err(status))) => match explain_message(status) {
                     status if status.code() == Code::Unauthenticated => {
                         self.refused = Some(status);
                         return Ok(Batch { audio, since, is_last: true });
@@ -454,20 +454,22 @@ impl Follower {
     }
 }
 
-/// True if a message was bad and its sender is still there: anything else that requests fail with means that the
-/// connection is broken.
+/// True if a message was bad and its sender is still there; a request that is broken off fails with `UNAVAILABLE`.
 fn is_of_message(status: &Status) -> bool {
-    matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument)
+    status.code() != Code::Unavailable
 }
 
-/// Says what to do about a message that is larger than [`MESSAGE_BYTES_MAX`], of which tonic says `OUT_OF_RANGE`.
-fn explain_size(status: Status) -> Status {
-    if status.code() != Code::OutOfRange {
-        return status;
+/// Says what to do about a message that is larger than [`MESSAGE_BYTES_MAX`], of which tonic says `OUT_OF_RANGE`, or no
+/// message at all, of which it says `INTERNAL`, as if it were our fault.
+fn explain_message(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => Reason::TooLarge.status(format!(
+            "a message of a stream is larger than the limit of {AUDIO_BYTES_MAX} bytes; send its audio in smaller packets"
+        )),
+        Code::Internal | Code::Unimplemented => Reason::ArgumentInvalid
+            .status(format!("a message of the stream is malformed: {}", status.message())),
+        _ => status,
     }
-    Reason::TooLarge.status(format!(
-        "a message of a stream is larger than the limit of {AUDIO_BYTES_MAX} bytes; send its audio in smaller packets"
-    ))
 }
 
 fn log(started: Instant, end: &str) {

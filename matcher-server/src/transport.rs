@@ -176,8 +176,8 @@ impl Transport {
 
     /// Says why a client could not get in: it was told in a word, if it has heard that at all.
     fn no_handshake(&self, address: IpAddr, error: &io::Error) {
-        // Who only looks whether the port is open sends nothing.
-        if error.kind() == io::ErrorKind::UnexpectedEof || self.tls.is_none() {
+        // Who only looks whether the port is open hangs up, in whatever way.
+        if !is_of_tls(error) {
             tracing::debug!(%address, %error, "a connection came to nothing");
             return;
         }
@@ -185,7 +185,7 @@ impl Transport {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= HANDSHAKE_LOG_PAUSE) {
             *told = Some(Instant::now());
-            tracing::info!(%address, %error, count, "a client and the server agree on no encryption");
+            tracing::info!(%address, %error, count_so_far = count, "a client and the server agree on no encryption");
         }
     }
 
@@ -197,6 +197,11 @@ impl Transport {
         };
         Ok(Connection::new(encrypted, place, HELLO_TIME_MAX, self.idle_max))
     }
+}
+
+/// True if the other end is there, and what it says is not what encryption takes.
+pub(crate) fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<tokio_rustls::rustls::Error>())
 }
 
 #[cfg(test)]

@@ -108,6 +108,10 @@ impl Dial {
                 Err(failure) => failure,
             };
             let has_hung_up = matches!(trouble, Trouble::Broken(_));
+            if has_hung_up && !was_there {
+                let limit = humantime::format_duration(patience.left());
+                tracing::warn!("{} hangs up; trying again for {limit} at most", self.url);
+            }
             was_there |= has_hung_up;
             let may_pass = has_hung_up || (was_there && trouble == Trouble::NoServer);
             if may_pass && patience.lasts_for_another().await {

@@ -85,7 +85,7 @@ impl Link {
         let way_out =
             if patience.limit < self.timeout { "" } else { "; raise --timeout to wait longer" };
         let limit = humantime::format_duration(patience.limit);
-        let outcome = if retry_delay(status).is_zero() {
+        let outcome = if retry_delay(status) < patience.limit {
             "did not pass within"
         } else {
             "would take longer than"

@@ -53,7 +53,8 @@ impl Told {
 
     /// What is new of a message.
     pub(super) fn news(&mut self, message: v1::MatchStreamResponse) -> Option<LiveRow> {
-        let is_again = self.again_to_s.is_some_and(|to_s| message.heard_s <= to_s);
+        let again_to_s = self.again_to_s.unwrap_or(f64::MIN);
+        let is_again = message.heard_s <= again_to_s;
         self.heard_s = self.heard_s.max(message.heard_s);
         let mut row = LiveRow::from_message(message)?;
         row.heard_s = Some(to_milli(self.heard_s));
@@ -63,8 +64,12 @@ impl Told {
                 self.lost_s = if is_new { row.start_s } else { self.lost_s };
                 is_new.then_some(row)
             }
-            LiveKind::SilenceStarted | LiveKind::SilenceEnded => self.silence.news(row, is_again),
-            LiveKind::UnknownStarted | LiveKind::UnknownEnded => self.unknown.news(row, is_again),
+            LiveKind::SilenceStarted | LiveKind::SilenceEnded => {
+                self.silence.news(row, is_again, again_to_s)
+            }
+            LiveKind::UnknownStarted | LiveKind::UnknownEnded => {
+                self.unknown.news(row, is_again, again_to_s)
+            }
             LiveKind::MatchStarted | LiveKind::MatchUpdated | LiveKind::MatchEnded => {
                 self.news_of_match(row, is_again)
             }

@@ -23,6 +23,7 @@ use http_body::{Frame, SizeHint};
 use tonic::codegen::http::Version;
 
 use crate::reason::Reason;
+use crate::transport::is_of_tls;
 
 /// Whether the client of a request has hung up before it was whole: an extension of each request.
 #[derive(Debug, Clone, Default)]
@@ -86,8 +87,10 @@ impl HttpBody for Ended {
 /// True if a client of HTTP/1.1 is still there, and does not know how to write a chunk.
 fn is_malformed(error: &(dyn Error + 'static)) -> bool {
     iter::successors(Some(error), |error| (*error).source()).any(|error| {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            let is_bad = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+            is_bad.contains(&error.kind()) && !is_of_tls(error)
+        })
     })
 }
 

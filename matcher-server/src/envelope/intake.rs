@@ -2,7 +2,8 @@
 //!
 //! A clip lies in memory as a whole, from its first byte until it was answered. Half of the budget is dealt out evenly, so
 //! that an ordinary clip always finds room; what a larger one has beyond its share it takes from the other half, and
-//! where nothing is left of that it is refused. So all together take no more than the budget, and many small clips are
+//! where nothing is left of that it is refused. So of all that has come no more lies in memory than the budget (a form's
+//! file lies there twice while it grows), and many small clips are
 //! not kept out by a few large ones.
 //!
 //! Nor does a client keep its place that sends nothing, or hardly anything: a body may pause for so long, and all its
@@ -46,7 +47,7 @@ impl Budget {
         metrics: &Metrics,
     ) -> Self {
         let share_bytes = bytes / 2 / request_count;
-        let common = (bytes - share_bytes * request_count) / PIECE_BYTES;
+        let common = (bytes - share_bytes * request_count).div_ceil(PIECE_BYTES);
         let common = Arc::new(Semaphore::new(common.min(Semaphore::MAX_PERMITS)));
         Self { share_bytes, common, pause_max, metrics: metrics.clone() }
     }
@@ -195,6 +196,15 @@ mod tests {
         assert!(second.take(1).is_err());
         drop(body);
         assert!(second.take(1).is_ok());
+    }
+
+    #[test]
+    fn the_largest_message_finds_room_though_the_budget_is_as_small_as_may_be() {
+        for (message, count) in [(1 << 10, 256), (100 << 10, 256), (32 << 20, 1_000), (5 << 20, 1)]
+        {
+            let budget = Budget::new(2 * message, count, PAUSE_MAX, &Metrics::new());
+            assert!(budget.begin().take(message + 5).is_ok(), "{message} of {count}");
+        }
     }
 
     #[test]

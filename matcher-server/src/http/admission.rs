@@ -44,11 +44,8 @@ pub(super) async fn admit(State(limits): State<Limits>, request: Request, next: 
     let call = metrics::route_of(request.method().as_str(), route);
     let place = limits.admit(&call, request.extensions());
     noted(&limits, call, request, async |request| match place {
-        None => {
-            let text = "server is busy with other requests; try again in a moment";
-            Problem::new(Reason::ServerBusy, text).into_response()
-        }
-        Some(place) => {
+        Err(why) => Problem::new(Reason::ServerBusy, why).into_response(),
+        Ok(place) => {
             let limit = limits.request_time_max();
             let request = request.map(|body| place.receive(body, Body::new));
             tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {

@@ -86,7 +86,8 @@ impl Form {
             }
             return Ok(Next::File(Box::new(File { kind, field, held })));
         }
-        if field.file_name().is_some() {
+        // Forms of browsers have an empty name where no file was chosen.
+        if field.file_name().is_some_and(|name| !name.is_empty()) {
             let text = format!(
                 "the form has a file in field {name:?}; send a recording as field audio, a fingerprint as field fingerprint"
             );

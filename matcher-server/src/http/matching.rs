@@ -11,7 +11,8 @@ use super::model::MatchAnswer;
 use super::options::{MatchQuery, NameHeader};
 use super::problem::Problem;
 use super::shapes::{Binary, ClipForm};
-use super::{Api, REQUEST_ID, body, request_id};
+use super::{Api, REQUEST_ID, body};
+use crate::convert;
 use crate::work::Manner;
 
 /// Searches for the tracks that are in one clip
@@ -35,7 +36,10 @@ pub(super) async fn match_clip(
     let mut fields = fields::of(query)?;
     // Before the clip is received in vain.
     MatchQuery::of(fields.clone())?;
-    let header_id = request_id(request.headers())?;
+    // Here it decides nothing: of two, or of one that is no text, no fuss is made.
+    let header_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let header_id = header_id.unwrap_or_default().to_owned();
+    convert::check_request_id(&header_id)?;
     let (source, of_form) = body::clip(request, api.matcher.config.message_bytes_max).await?;
     fields.extend(of_form);
     let (options, told_id) = MatchQuery::of(fields)?.into_options();

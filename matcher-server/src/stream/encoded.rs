@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use super::session::{PROGRESS_MS, Search, check_end};
 use super::{
-    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, explain_size,
+    ANSWERS_MAX, EAGER_BATCH_MS, Requests, Sender, StreamAnswer, Streams, explain_message,
     is_of_message, message, stopping,
 };
 use crate::metrics::Refusal;
@@ -107,7 +107,7 @@ impl Streams {
                     break None;
                 }
                 Ok(Some(Err(status))) => {
-                    break Some(explain_size(status)).filter(is_of_message);
+                    break Some(explain_message(status)).filter(is_of_message);
                 }
                 Ok(Some(Ok(v1::MatchStreamRequest { part: Some(Part::Audio(audio)) }))) => {
                     if audio.position.is_some() {

@@ -391,8 +391,11 @@ impl Session {
     fn told(&mut self, events: Vec<Event>) -> Vec<v1::MatchStreamResponse> {
         let heard_ms = self.listener.heard_ms();
         let oldest_ms = heard_ms.saturating_sub(RETOLD_MS);
-        let is_last_word =
-            |event: &&Event| matches!(event, Event::MatchEnded(_) | Event::AudioLost(_));
+        let is_last_word = |event: &&Event| match event {
+            Event::MatchEnded(_) | Event::AudioLost(_) => true,
+            Event::Stretch(stretch) => stretch.end_s.is_some(),
+            _ => false,
+        };
         self.ended.extend(events.iter().filter(is_last_word).map(|e| (heard_ms, e.clone())));
         while self.ended.front().is_some_and(|(at_ms, _)| *at_ms < oldest_ms)
             || self.ended.len() > RETOLD_MAX

@@ -22,6 +22,8 @@ use tower::ServiceExt;
 use crate::metrics::scrape;
 use crate::support::{Server, config, tune, upload, wav};
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How a request ends.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -120,8 +122,11 @@ async fn half_an_upload_is_not_stored() {
     let serving = tokio::spawn(http.serve_with_incoming(TcpIncoming::from(listener)));
     for is_grpc in [true, false] {
         for end in ENDS {
-            send(address, is_grpc, end).await;
-            answers.recv().await.unwrap();
+            let answered = async {
+                send(address, is_grpc, end).await;
+                answers.recv().await.unwrap();
+            };
+            tokio::time::timeout(PATIENCE, answered).await.unwrap();
             let count = index.stats().unwrap().track_count;
             assert_eq!(count, u64::from(matches!(end, End::Whole)), "{is_grpc} {end:?}");
         }
@@ -137,7 +142,7 @@ async fn who_hangs_up_is_counted_as_such() {
     let address = server.url.trim_start_matches("http://").parse().unwrap();
     for is_grpc in [true, false] {
         for end in ENDS.iter().copied().cycle().take(ENDS.len() * ROUNDS) {
-            send(address, is_grpc, end).await;
+            tokio::time::timeout(PATIENCE, send(address, is_grpc, end)).await.unwrap();
         }
     }
     let (whole, broken) = (ROUNDS as f64, ((ENDS.len() - 1) * ROUNDS) as f64);

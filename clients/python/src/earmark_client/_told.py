@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Union
@@ -45,7 +46,12 @@ class _Stretches:
         self._open_s: float | None = None
         self._ended_s = 0.0
 
-    def pass_on(self, event: StretchEvent, is_again: bool) -> StretchEvent | None:
+    def pass_on(
+        self, event: StretchEvent, is_again: bool, again_to_s: float
+    ) -> StretchEvent | None:
+        # It lies behind all that was heard twice, and behind that which lasts, whose end was lost.
+        if self._open_s is not None and event.start_s > max(again_to_s, self._open_s + _SAME_END_S):
+            self._open_s = None
         if event.end_s is None:
             if self._open_s is not None or is_again or event.start_s < self._ended_s:
                 return None
@@ -104,7 +110,8 @@ class Told:
         if isinstance(event, (MatchStarted, MatchUpdated, MatchEnded)):
             return self._pass_on_match(event, is_again)
         if isinstance(event, StretchEvent):
-            return self._stretches[event.kind].pass_on(event, is_again)
+            again_to_s = -math.inf if self._again_to_s is None else self._again_to_s
+            return self._stretches[event.kind].pass_on(event, is_again, again_to_s)
         if isinstance(event, AudioLost):
             # Losses are told in the order of their times.
             if event.end_s <= self._lost_to_s:

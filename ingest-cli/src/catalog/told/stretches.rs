@@ -15,9 +15,18 @@ pub(super) struct Stretches {
 }
 
 impl Stretches {
-    /// What is new of the beginning or the end of a stretch; `is_again` of what is heard again.
-    pub(super) fn news(&mut self, row: LiveRow, is_again: bool) -> Option<LiveRow> {
+    /// What is new of the beginning or the end of a stretch; `is_again` of what is heard again, up to `again_to_s`.
+    pub(super) fn news(
+        &mut self,
+        row: LiveRow,
+        is_again: bool,
+        again_to_s: f64,
+    ) -> Option<LiveRow> {
         let start_s = row.start_s?;
+        // It lies behind all that was heard twice, and behind that which lasts, whose end was lost then.
+        if self.open_s.is_some_and(|open_s| start_s > again_to_s.max(open_s + SAME_END_S)) {
+            self.open_s = None;
+        }
         match (row.end_s, self.open_s) {
             (None, Some(_)) => None,
             (None, None) => {
@@ -59,9 +68,10 @@ mod tests {
         end_s: Option<f64>,
         is_again: bool,
     ) -> Option<(Option<f64>, Option<f64>)> {
+        let again_to_s = if is_again { 60.0 } else { 0.0 };
         let stretch = Stretch { kind: StretchKind::Silent, start_s, end_s };
         let row = LiveRow::from_event(LiveEvent::Stretch(stretch), None);
-        stretches.news(row, is_again).map(|row| (row.start_s, row.end_s))
+        stretches.news(row, is_again, again_to_s).map(|row| (row.start_s, row.end_s))
     }
 
     #[test]
@@ -87,6 +97,19 @@ mod tests {
         let ended = told(&mut stretches, 50.1, Some(70.0), false);
         assert_eq!(ended, Some((Some(50.0), Some(70.0))));
         assert_eq!(told(&mut stretches, 50.1, Some(70.2), false), None);
+    }
+
+    #[test]
+    fn one_whose_end_was_lost_does_not_take_the_next() {
+        let mut stretches = Stretches::default();
+        for (start_s, end_s) in [(5.0, None), (300.0, None), (300.0, Some(310.0))] {
+            let expected = Some((Some(start_s), end_s));
+            assert_eq!(told(&mut stretches, start_s, end_s, false), expected);
+        }
+        told(&mut stretches, 400.0, None, false);
+        // Of this one both ends are in one word.
+        let ended = told(&mut stretches, 500.0, Some(510.0), false);
+        assert_eq!(ended, Some((Some(500.0), Some(510.0))));
     }
 
     #[test]
