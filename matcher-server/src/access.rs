@@ -31,8 +31,7 @@ pub use self::holders::KeyChanges;
 pub(crate) use self::holders::KeyCounts;
 use self::holders::{Holder, Keys, burst};
 pub(crate) use self::rules::{Need, need};
-use crate::envelope;
-use crate::http::{Problem, grpc_answer, is_grpc};
+use crate::http::{self, Problem, grpc_answer, is_grpc};
 use crate::keys::{KeyFile, KeysError, Scope, Token};
 use crate::metrics::{Metrics, Refusal};
 use crate::reason::Reason;
@@ -319,11 +318,11 @@ pub(crate) async fn guard(
             metrics.failed(refused.reason);
             let peer = transport::peer(&request);
             tracing::info!(
-                path = envelope::told_path(&request),
+                path = http::told_path(&request),
                 client = peer.and_then(Peer::address).map(tracing::field::display),
                 key = refused.key_id.as_deref(),
                 certificate = peer.and_then(Peer::certificate),
-                request_id = envelope::told_request_id(&request),
+                request_id = http::told_request_id(&request),
                 reason = refused.reason.name(),
                 why = refused.text,
                 "refused"

@@ -30,7 +30,7 @@ use tonic::{Code, Status};
 use self::broken_off::HungUp;
 pub(crate) use self::broken_off::tell_ends;
 use self::intake::{Budget, Intake, Received};
-pub(crate) use self::line::{AccessLine, Answered, Asked, told_path, told_request_id};
+pub(crate) use self::line::{AccessLine, Answered, Asked};
 use crate::access::Caller;
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Refusal};

@@ -38,8 +38,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::admission::REQUEST_ID;
-use self::admission::request_id;
+use self::admission::{REQUEST_ID, request_id};
+pub(crate) use self::admission::{told_path, told_request_id};
 use self::document::Asked;
 use self::drained::Drained;
 pub(crate) use self::problem::Problem;

@@ -476,3 +476,22 @@ fn log(started: Instant, end: &str) {
     let elapsed_s = started.elapsed().as_secs();
     tracing::info!(elapsed_s, end, "stream");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_told_and_a_broken_connection_is_none() {
+        // As tonic has them: no protobuf, too large; as our own: the key, the connection.
+        for (from, reason, is_told) in [
+            (Status::internal("buffer underflow"), Reason::ArgumentInvalid, true),
+            (Status::out_of_range("too large"), Reason::TooLarge, true),
+            (Reason::KeyInvalid.status("revoked"), Reason::KeyInvalid, true),
+            (Reason::Unavailable.status("broken off"), Reason::Unavailable, false),
+        ] {
+            let status = explain_message(from);
+            assert_eq!((Reason::of(&status), is_of_message(&status)), (reason, is_told));
+        }
+    }
+}

@@ -19,6 +19,8 @@ use crate::contract::to_milli;
 const SAME_OFFSET_S: f64 = 1.0;
 /// … and it does not begin later than so many seconds behind the end of the one that is known.
 const SAME_STRETCH_S: f64 = 6.0;
+/// Most matches that are known, whatever a server tells; of more the oldest that have ended are forgotten.
+const KNOWN_MAX: usize = 1_000;
 
 /// All that was told.
 #[derive(Debug, Default)]
@@ -112,7 +114,21 @@ impl Told {
             LiveKind::MatchStarted if !is_first => LiveKind::MatchUpdated,
             event => event,
         };
+        self.forget_oldest();
         Some(row)
+    }
+
+    /// A stream lasts for weeks, and only the last minute of it is told again.
+    fn forget_oldest(&mut self) {
+        if self.matches.len() <= KNOWN_MAX {
+            return;
+        }
+        let oldest = self.matches.iter().find(|(_, known)| known.has_ended);
+        let oldest = oldest.or(self.matches.first_key_value()).map(|(number, _)| *number);
+        if let Some(oldest) = oldest {
+            self.matches.remove(&oldest);
+            self.numbers.retain(|_, ours| *ours != oldest);
+        }
     }
 }
 
@@ -190,6 +206,22 @@ mod tests {
             news(&mut told, 15.0, Event::MatchEnded(a(9.0))),
             Some((LiveKind::MatchEnded, 1))
         );
+    }
+
+    #[test]
+    fn a_match_that_lasts_is_not_forgotten_over_thousands_of_others() {
+        let mut told = Told::default();
+        let lasts = |end_s| found(1, "station", [0.0, end_s], 0.0);
+        news(&mut told, 3.0, Event::MatchStarted(lasts(2.0)));
+        for number in 2..3 * KNOWN_MAX as u64 {
+            let from_s = number as f64 * 10.0;
+            let other = found(number, "other", [from_s, from_s + 5.0], -from_s);
+            assert!(news(&mut told, from_s, Event::MatchStarted(other.clone())).is_some());
+            assert!(news(&mut told, from_s + 5.0, Event::MatchEnded(other)).is_some());
+            assert!(told.matches.len() <= KNOWN_MAX && told.numbers.len() <= KNOWN_MAX);
+        }
+        let ended = news(&mut told, 40_000.0, Event::MatchEnded(lasts(40_000.0)));
+        assert_eq!(ended, Some((LiveKind::MatchEnded, 1)));
     }
 
     #[test]

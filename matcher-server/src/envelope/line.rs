@@ -11,14 +11,11 @@ use tonic::codegen::http::{Request, StatusCode};
 
 use super::{HungUp, Limits};
 use crate::access::Caller;
-use crate::http::{self, REQUEST_ID};
+use crate::http;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::traces::Trace;
 use crate::transport::{self, Peer};
-
-/// Most of a request's name that is logged, in characters.
-const REQUEST_ID_MAX: usize = 128;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -65,18 +62,6 @@ impl fmt::Display for Answered {
     }
 }
 
-/// How a request's address is told in the log: with its method, unless it is one of gRPC.
-pub(crate) fn told_path(request: &axum::extract::Request) -> String {
-    let path = request.uri().path();
-    if http::is_grpc(request) { path.to_owned() } else { format!("{} {path}", request.method()) }
-}
-
-/// The client's own name for a request, as it is told in the log.
-pub(crate) fn told_request_id<B>(request: &Request<B>) -> Option<String> {
-    let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect())
-}
-
 /// Writes the log line of one request, counts it and ends its span when it ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct AccessLine {
@@ -105,7 +90,7 @@ impl AccessLine {
             metrics: limits.metrics.clone(),
             key: caller.map(|caller| caller.id().to_owned()),
             peer: transport::peer(request).cloned(),
-            request_id: told_request_id(request),
+            request_id: http::told_request_id(request),
             hung_up: request.extensions().get().cloned().unwrap_or_default(),
             cuts_off: limits.cuts_off(),
             started: Instant::now(),

@@ -18,6 +18,9 @@ use crate::{convert, metrics};
 /// The caller's own name for a request, which comes back with the answer and stands in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Most of a request's name that is logged, in characters.
+const REQUEST_ID_MAX: usize = 128;
+
 /// The caller's name for a request; empty if there is none.
 ///
 /// # Errors
@@ -36,6 +39,18 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<String, Problem> {
     })?;
     convert::check_request_id(name)?;
     Ok(name.to_owned())
+}
+
+/// How a request's address is told in the log: with its method, unless it is one of gRPC.
+pub(crate) fn told_path(request: &Request) -> String {
+    let path = request.uri().path();
+    if is_grpc(request) { path.to_owned() } else { format!("{} {path}", request.method()) }
+}
+
+/// The client's own name for a request, as it is told in the log.
+pub(crate) fn told_request_id<B>(request: &axum::http::Request<B>) -> Option<String> {
+    let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+    request_id.map(|id| id.chars().take(REQUEST_ID_MAX).collect())
 }
 
 /// Lets a request in if there is a place for it, ends it when its time is over, and logs it.

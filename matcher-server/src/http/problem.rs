@@ -67,9 +67,7 @@ impl Problem {
         let title = status.canonical_reason().unwrap_or("Error");
         Self { status: status.as_u16(), title, ..self }
     }
-}
 
-impl Problem {
     /// What a body that failed says of it, whoever has wrapped its error since.
     pub(super) fn of_body(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut errors = iter::successors(Some(error), |error| (*error).source());

@@ -165,7 +165,8 @@ class Told:
 
     def _forget_oldest(self) -> None:
         if len(self._known) > _KNOWN_MAX:
-            del self._known[next(iter(self._known))]
+            ended = (number for number, known in self._known.items() if known.has_ended)
+            del self._known[next(ended, next(iter(self._known)))]
             self._numbers = {
                 theirs: ours for theirs, ours in self._numbers.items() if ours in self._known
             }

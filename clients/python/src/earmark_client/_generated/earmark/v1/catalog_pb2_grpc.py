@@ -70,7 +70,7 @@ class CatalogServiceServicer(object):
 
     def AddTrack(self, request_iterator, context):
         """Adds one recording, or replaces it if its track_id exists with other audio. The first message
-        carries the header; those after it carry the audio in pieces of any size (64 KiB to 1 MiB is
+        carries the header; those after it carry the audio in pieces of at most 4 MiB (64 KiB to 1 MiB is
         sensible). When the answer arrives, the track is on disk and can be found.
 
         Errors: INVALID_ARGUMENT if the header is missing or repeated, the id is not allowed, or the
