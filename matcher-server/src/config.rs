@@ -93,7 +93,7 @@ pub struct Settings {
     /// Longest time for one request, if the client sets no shorter deadline [default: 10m].
     #[arg(long, env = "EARMARK_SERVER_REQUEST_TIME_MAX", value_name = "TIME")]
     request_time_max: Option<Span>,
-    /// Longest pause between two pieces of an upload [default: 30s].
+    /// Longest pause between two pieces of an upload or of a clip [default: 30s].
     #[arg(long, env = "EARMARK_SERVER_UPLOAD_PAUSE_MAX", value_name = "TIME")]
     upload_pause_max: Option<Span>,
     /// Queries worked on at a time [default: one a processor].

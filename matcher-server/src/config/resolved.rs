@@ -46,7 +46,7 @@ pub struct Config {
     pub track_duration_max: Duration,
     /// Longest request.
     pub request_time_max: Duration,
-    /// Longest pause between two pieces of an upload.
+    /// Longest pause between two pieces of an upload or of a clip.
     pub upload_pause_max: Duration,
     /// Queries worked on at a time, at least 1.
     pub workers: usize,
