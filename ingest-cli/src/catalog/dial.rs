@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -24,6 +25,8 @@ use crate::args::{ConnectArgs, KEY_ENV};
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a server that does not say that it is there is looked at more closely.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
 
 /// A connection whose calls show a key, if there is one.
 pub(crate) type Calls = InterceptedService<Channel, Bearer>;
@@ -142,8 +145,16 @@ impl Dial {
         };
         // Open to everybody. Whatever the server itself answers, it is there.
         let mut health = HealthClient::new(channel.clone());
-        let asked = health.check(HealthCheckRequest::default());
-        let trouble = match tokio::time::timeout(patience.left(), asked).await {
+        let mut asked = pin!(health.check(HealthCheckRequest::default()));
+        let mut answer = tokio::time::timeout(LOOK_AFTER.min(patience.left()), &mut asked).await;
+        if answer.is_err() {
+            // The connection may be made and lost again and again meanwhile, without a word.
+            if let Some(trouble) = self.look().await {
+                return Err(Failure { trouble, cause: None });
+            }
+            answer = tokio::time::timeout(patience.left(), asked).await;
+        }
+        let trouble = match answer {
             Err(_) => Trouble::Silent(patience.limit),
             Ok(answer) => match answer.as_ref().err().and_then(Error::source) {
                 None => return Ok(InterceptedService::new(channel, self.bearer.clone())),
