@@ -1,5 +1,6 @@
 //! What benches and meters share: the real recordings of `testdata/`, decoded once; [`damage`] to
-//! recordings; [`synthetic`] catalogs of any size; random numbers that a seed decides.
+//! recordings; [`synthetic`] catalogs of any size; random numbers that a seed decides; [`daemon`], a server to let things
+//! loose on.
 //!
 //! Nothing here is timed. A file of `testdata/` that is missing or does not decode is a broken
 //! checkout, so the functions of this file panic instead of returning errors.
@@ -13,6 +14,7 @@
     )
 )]
 
+pub mod daemon;
 pub mod damage;
 pub mod find;
 pub mod synthetic;

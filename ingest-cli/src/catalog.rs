@@ -111,6 +111,8 @@ pub(crate) struct Stored {
     pub(crate) content_hash: ContentHash,
     pub(crate) duration_s: f64,
     pub(crate) change: Change,
+    /// Postings it has in the index; without any it can never be found.
+    pub(crate) posting_count: u32,
     /// Other tracks with the very same audio; they are kept.
     pub(crate) duplicate_of: Vec<TrackId>,
 }

@@ -1,5 +1,6 @@
 //! `earmark keys`: makes, lists and revokes the keys of a server.
 
+use std::num::NonZeroU32;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -24,7 +25,7 @@ pub(crate) fn run(command: KeysCommand) -> Result<u8> {
                 name,
                 scopes: scope.into_iter().collect(),
                 rate_per_s: rate,
-                concurrent_max: concurrent,
+                concurrent_max: concurrent.and_then(NonZeroU32::new),
                 expires,
             };
             let (key, token) = KeyFile::new(&file.path).create(new)?;

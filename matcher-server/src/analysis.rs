@@ -44,7 +44,7 @@ pub(crate) fn fingerprint_audio(
     let mut fingerprinter = Fingerprinter::new(params, role);
     let mut bad_rate = None;
     let summary = decode(input, options, &mut |samples, rate_hz| {
-        if cancel.is_cancelled() {
+        if cancel.is_over() {
             return ControlFlow::Break(());
         }
         let handed = Instant::now();

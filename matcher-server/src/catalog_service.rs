@@ -118,6 +118,7 @@ impl Catalog {
                 request_id,
                 ?change,
                 duration_s = record.duration_s,
+                posting_count = record.posting_count,
                 "track added"
             );
             let answer = v1::AddTrackResponse {

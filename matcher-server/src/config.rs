@@ -4,6 +4,7 @@
 //! [`Settings`] lists every setting once, for the command line, the environment and the file;
 //! [`Config`] is what they add up to.
 
+mod environment;
 mod otlp;
 mod resolved;
 mod units;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub use self::environment::unknown_variables;
 pub use self::otlp::Otlp;
 pub use self::resolved::{Config, ConfigError, TlsFiles};
 pub use self::units::{ByteSize, Span};

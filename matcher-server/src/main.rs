@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use fingerprint_core::index::{Index, IndexError, RocksIndex};
 use fingerprint_core::params::Params;
-use matcher_server::config::{Config, Settings};
+use matcher_server::config::{Config, Settings, unknown_variables};
 use matcher_server::security::Security;
 use matcher_server::{MetricsPage, Served, opening, run, telemetry};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -71,6 +71,9 @@ fn start() -> anyhow::Result<()> {
     let config = settings.resolve()?;
     telemetry::start(config.log_format, &config.log_level)
         .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
+    for name in unknown_variables(&Cli::command(), env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!("{name} is no setting, and does nothing; is it misspelt? --help names them");
+    }
     // For what a follower writes; deleted in the end.
     let scratch = config.follow.map(|_| tempfile::tempdir()).transpose();
     let scratch = scratch.context("no folder for temporary files could be made")?;

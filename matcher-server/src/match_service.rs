@@ -66,7 +66,7 @@ impl Matcher {
         let soonest = deadline.map_or(own, |deadline| deadline.min(own));
         let search = self.search(source, options, request_id, Some(soonest), manner);
         tokio::time::timeout_at(own.into(), search).await.unwrap_or_else(|_| {
-            let text = "options.deadline_ms have passed; send less audio or allow more time";
+            let text = "its deadline_ms have passed; send less audio or allow more time";
             Err(Reason::DeadlinePassed.status(text))
         })
     }
@@ -84,6 +84,9 @@ impl Matcher {
         let decoding =
             decode_options(&self.config, duration_max, self.config.message_bytes_max as u64);
         let metrics = self.work.metrics.clone();
+        if let Source::Encoded(bytes) = &source {
+            self.work.queries.check_size(bytes.len(), manner)?;
+        }
         let job = self.work.queries.run_by(deadline, manner, move |cancel| {
             let started = Instant::now();
             let query = match source {
@@ -100,7 +103,7 @@ impl Matcher {
                     convert::fingerprint(&bytes, duration_max.as_secs_f64(), &params)?
                 }
             };
-            let is_cancelled = || cancel.is_cancelled();
+            let is_cancelled = || cancel.is_over();
             let searching = Instant::now();
             let report = match_fingerprint(&*index, &query, &options, &params, &is_cancelled)
                 .map_err(status::from_match)?;

@@ -10,6 +10,7 @@
 
 mod certificate;
 mod connection;
+mod plain_http;
 pub mod tls;
 
 use std::io;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::rustls::{self, InvalidMessage};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::Request;
 
@@ -193,6 +195,11 @@ impl Transport {
         socket.set_nodelay(true)?;
         let encrypted = match &self.tls {
             None => connection::Stream::Plain(socket),
+            Some(_) if plain_http::is_spoken_on(&socket).await? => {
+                plain_http::turn_away(socket).await;
+                let error = rustls::Error::from(InvalidMessage::InvalidContentType);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
             Some(tls) => connection::Stream::Tls(Box::new(tls.acceptor().accept(socket).await?)),
         };
         Ok(Connection::new(encrypted, place, HELLO_TIME_MAX, self.idle_max))
@@ -201,7 +208,7 @@ impl Transport {
 
 /// True if the other end is there, and what it says is not what encryption takes.
 pub(crate) fn is_of_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<tokio_rustls::rustls::Error>())
+    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. Queries are also refused that would wait longer than queries take ([`pressure`]). There are five pools, so that one kind of work cannot keep another waiting: long
+//! timeouts. Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
+//! make way for the others ([`long`]). There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
-//! Uploads and backups also get only the processor time that queries leave.
+//! Uploads, backups and long queries also get only the processor time that the others leave.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
 //! ask at each chunk of audio.
 
+mod long;
 mod pressure;
 
 use std::future::Future;
@@ -22,9 +24,10 @@ use std::time::{Duration, Instant};
 
 use fingerprint_core::background;
 use opentelemetry::Context;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
+use self::long::{Lane, Pace};
 use self::pressure::Pressure;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusal, Stage};
@@ -36,8 +39,13 @@ use crate::traces;
 /// over takes a tenth of that, in which the processor shall not be idle.
 const STREAM_JOBS_PER_WORKER: usize = 2;
 
+/// How often it is looked whether long jobs have ended, when the server stops.
+const IDLE_LOOK_PERIOD: Duration = Duration::from_millis(5);
 /// Longer than any request lasts.
 const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// A clip that is larger takes long, most likely: it is two minutes of MP3, or twelve seconds of CD.
+const LONG_BYTES: usize = 2 << 20;
 
 /// The pools of one server.
 #[derive(Debug, Clone)]
@@ -63,7 +71,7 @@ impl Work {
             Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop), metrics.clone())
         };
         Self {
-            queries: pool("queries", config.workers, Urgency::Now).shedding(),
+            queries: pool("queries", config.workers, Urgency::NowIfBrief).shedding(),
             uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
             streams: Pool::new(
@@ -80,8 +88,10 @@ impl Work {
     }
 
     /// What runs and waits in each pool.
-    pub(crate) fn loads(&self) -> [Load; 5] {
-        [&self.queries, &self.uploads, &self.lookups, &self.streams, &self.backups].map(Pool::load)
+    pub(crate) fn loads(&self) -> [Load; 6] {
+        let pools = [&self.queries, &self.uploads, &self.lookups, &self.streams, &self.backups];
+        let [queries, uploads, lookups, streams, backups] = pools.map(Pool::load);
+        [queries, self.queries.long_load(), uploads, lookups, streams, backups]
     }
 
     /// Tells all running jobs to end, and waits at most `limit` for them. True if all have ended.
@@ -131,12 +141,16 @@ pub(crate) struct Pool {
     metrics: Metrics,
     /// Where it is known, jobs are refused that would wait for too long.
     pressure: Option<Arc<Pressure>>,
+    /// Where jobs go that take long, if they must make way.
+    lane: Arc<Lane>,
 }
 
 /// Which work goes first where processors are short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Urgency {
     Now,
+    /// The same, unless it takes long.
+    NowIfBrief,
     CanWait,
 }
 
@@ -145,43 +159,59 @@ impl Urgency {
     async fn spawn<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         match self {
             Self::Now => tokio::task::spawn_blocking(job).await.ok(),
-            Self::CanWait => {
+            Self::NowIfBrief | Self::CanWait => {
                 let (sender, result) = oneshot::channel();
                 let job = move || {
-                    background::step_back();
+                    if self == Self::CanWait {
+                        background::step_back();
+                    }
                     // Nobody may be waiting any more.
                     let _ = sender.send(job());
                 };
                 // Of its own, because a thread that has stepped back is of no use to others.
-                thread::Builder::new().name("earmark-can-wait".to_owned()).spawn(job).ok()?;
+                thread::Builder::new().name("earmark-job".to_owned()).spawn(job).ok()?;
                 result.await.ok()
             }
         }
     }
 }
 
-/// Whether anybody still waits for a job's answer.
+/// What a job holds while it runs: that it was let in, and its worker.
+type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Whether a job is to go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancel {
     abandoned: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    /// Of jobs that make way when they take long.
+    pace: Option<Arc<Pace<Held>>>,
 }
 
 impl Cancel {
+    /// True if the job shall end: its answer is not wanted any more, or there is no place for a job as long. In between
+    /// it makes way for others, if it has to, and may wait for that.
+    pub(crate) fn is_over(&self) -> bool {
+        let Some(pace) = &self.pace else { return self.is_cancelled() };
+        pace.make_way(|| self.is_cancelled());
+        self.is_cancelled() || pace.is_refused()
+    }
+
     /// True if the answer is not wanted any more.
-    pub(crate) fn is_cancelled(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
     }
 
     /// One that was cancelled before the job began, or never is.
     #[cfg(test)]
     pub(crate) fn preset(cancelled: bool) -> Self {
-        Self { abandoned: Arc::new(AtomicBool::new(cancelled)), stop: Arc::default() }
+        let abandoned = Arc::new(AtomicBool::new(cancelled));
+        Self { abandoned, stop: Arc::default(), pace: None }
     }
 
-    /// An error if the answer is not wanted any more.
+    /// An error if the job shall end.
     pub(crate) fn check(&self) -> Result<(), Status> {
-        if self.is_cancelled() { Err(status::cancelled()) } else { Ok(()) }
+        if self.is_over() { Err(status::cancelled()) } else { Ok(()) }
     }
 }
 
@@ -215,6 +245,7 @@ impl Pool {
             stop,
             metrics,
             pressure: None,
+            lane: Lane::new(workers as usize),
         }
     }
 
@@ -229,6 +260,18 @@ impl Pool {
             return Some(Refusal::QueueFull);
         }
         self.patience(None, Manner::Prompt).err()
+    }
+
+    /// Refuses a clip of so many bytes if it would most likely take long, and there is no place for that.
+    ///
+    /// # Errors
+    ///
+    /// `RESOURCE_EXHAUSTED`.
+    pub(crate) fn check_size(&self, bytes: usize, manner: Manner) -> Result<(), Status> {
+        if bytes > LONG_BYTES && manner == Manner::Prompt && self.lane.is_full() {
+            return Err(self.refuse(Refusal::LongFull));
+        }
+        Ok(())
     }
 
     /// How long a job may wait that comes now, or why it is refused.
@@ -255,9 +298,15 @@ impl Pool {
         Load { pool: self.name, running, waiting: all.saturating_sub(running) }
     }
 
+    /// What runs and waits in the long places.
+    fn long_load(&self) -> Load {
+        let long::Jobs { running, waiting } = self.lane.jobs();
+        Load { pool: "long_queries", running, waiting }
+    }
+
     /// Runs `job` on a thread for blocking work, as soon as a worker is free.
     ///
-    /// A permit is held until the job itself has ended, also when the caller is gone by then:
+    /// A permit is held until the job itself has ended or made way, also when the caller is gone by then:
     /// otherwise clients that hang up could start more work than there are workers.
     ///
     /// # Errors
@@ -305,7 +354,7 @@ impl Pool {
             };
             let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
-            let cancel = Cancel { abandoned: Arc::clone(&abandon.0), stop: Arc::clone(&pool.stop) };
+            let (abandoned, stop) = (Arc::clone(&abandon.0), Arc::clone(&pool.stop));
             let running = match Arc::clone(&pool.running).try_acquire_owned() {
                 Ok(running) => {
                     if let Some(pressure) = &pool.pressure {
@@ -322,7 +371,14 @@ impl Pool {
                 }
             };
             let task = pool.urgency.spawn(move || {
-                let _permits = (admitted, running);
+                let held = (admitted, running);
+                let makes_way = pool.urgency == Urgency::NowIfBrief;
+                let (pace, _held) = if makes_way {
+                    (Some(Arc::new(Pace::new(Arc::clone(&pool.lane), manner, held))), None)
+                } else {
+                    (None, Some(held))
+                };
+                let cancel = Cancel { abandoned, stop, pace };
                 let _part_of = context.map(Context::attach);
                 if pool.pressure.is_some() {
                     pool.metrics.spent(queued, &[(Stage::Queue, queued.elapsed())]);
@@ -331,7 +387,16 @@ impl Pool {
                 let begun = Instant::now();
                 let done = std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel)));
                 if let Some(pressure) = &pool.pressure {
-                    pressure.took(begun.elapsed());
+                    pressure.took(cancel.pace.as_ref().map_or_else(
+                        || begun.elapsed(),
+                        |pace| pace.on_worker().unwrap_or(long::BRIEF_MAX),
+                    ));
+                }
+                // Whatever the job makes of it that it had to end.
+                if cancel.pace.as_ref().is_some_and(|pace| pace.is_refused())
+                    && !cancel.is_cancelled()
+                {
+                    return Err(pool.refuse(Refusal::LongFull));
                 }
                 done.unwrap_or_else(|_| {
                     // The hook has logged message and place.
@@ -356,13 +421,20 @@ impl Pool {
 
     /// What tells work outside of the pool that the server gives up.
     pub(crate) fn cancel(&self) -> Cancel {
-        Cancel { abandoned: Arc::default(), stop: Arc::clone(&self.stop) }
+        Cancel { abandoned: Arc::default(), stop: Arc::clone(&self.stop), pace: None }
     }
 
     /// Waits until nothing runs.
     async fn idle(&self) {
         // Fails only on a closed semaphore, which nothing closes.
         let _all = self.running.acquire_many(self.workers).await;
+        loop {
+            let long::Jobs { running, waiting } = self.lane.jobs();
+            if running + waiting == 0 {
+                return;
+            }
+            tokio::time::sleep(IDLE_LOOK_PERIOD).await;
+        }
     }
 }
 
@@ -418,6 +490,47 @@ mod tests {
         is_ended.await.unwrap();
         pool.idle().await;
         assert_eq!(pool.running.available_permits(), 1);
+    }
+
+    /// Files of hours, or of days of silence, must not hold the workers that clips of seconds need.
+    #[tokio::test]
+    async fn a_long_job_makes_way_and_more_than_there_is_room_for_are_refused() {
+        let pool = Pool::new("test", 1, 4, Urgency::NowIfBrief, Arc::default(), Metrics::new());
+        let ended = Arc::new(AtomicBool::new(false));
+        let long = || {
+            let ended = Arc::clone(&ended);
+            tokio::spawn(pool.run_by(None, Manner::Prompt, move |cancel| {
+                while !ended.load(Ordering::Relaxed) {
+                    cancel.check()?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(1)
+            }))
+        };
+        let jobs = || {
+            let long::Jobs { running, waiting } = pool.lane.jobs();
+            (running, waiting)
+        };
+        let first = long();
+        while jobs() != (1, 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(pool.run(|_| Ok(2)).await.unwrap(), 2, "the worker is free");
+        let second = long();
+        while jobs() != (1, 1) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let refused = long().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+        assert!(pool.check_size(LONG_BYTES, Manner::Prompt).is_ok());
+        assert!(pool.check_size(LONG_BYTES + 1, Manner::Patient).is_ok());
+        assert!(pool.check_size(LONG_BYTES + 1, Manner::Prompt).is_err());
+        assert_eq!(pool.run(|_| Ok(3)).await.unwrap(), 3);
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        assert_eq!(second.await.unwrap().unwrap(), 1);
+        pool.idle().await;
+        assert_eq!(jobs(), (0, 0));
     }
 
     #[cfg(target_os = "linux")]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
 from typing import Any
 
 import grpc
@@ -49,6 +53,33 @@ def test_other_targets_are_refused(target: str) -> None:
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Client("localhost:1", **options)
+
+
+def test_a_look_at_a_server_does_not_outlast_the_call() -> None:
+    """A server that hangs up is looked at; a look that is not answered ends with the call."""
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up_on_http2() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = listener.accept()[0]
+                    if connection.recv(1) == b"P":
+                        connection.close()
+                    else:
+                        held.append(connection)
+
+        threading.Thread(target=hang_up_on_http2, daemon=True).start()
+        host, port = listener.getsockname()
+        with Client(f"{host}:{port}", retries=0, timeout_s=0.5) as client:
+            start_s = time.monotonic()
+            with pytest.raises(EarmarkError):
+                client.stats()
+            assert time.monotonic() - start_s < 1.5
+        # It was looked at indeed.
+        assert held
+        for connection in held:
+            connection.close()
 
 
 class Listening:

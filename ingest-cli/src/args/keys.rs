@@ -1,6 +1,5 @@
 //! The arguments of `earmark keys`.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,8 +37,8 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_name = "N")]
         rate: Option<f64>,
         /// Most requests at a time, streams included
-        #[arg(long, value_name = "N")]
-        concurrent: Option<NonZeroU32>,
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        concurrent: Option<u32>,
         /// How long it is accepted, e.g. 90d
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires_in: Option<Duration>,

@@ -128,6 +128,7 @@ pub(super) fn stored(response: v1::AddTrackResponse) -> Result<Stored> {
         content_hash: track.content_hash,
         duration_s: track.duration_s,
         change,
+        posting_count: track.posting_count,
         duplicate_of: duplicate_of.context("the server sent a wrong id in duplicate_of")?,
     })
 }

@@ -268,6 +268,7 @@ fn stored(track: &NewTrack, added: Added) -> Stored {
         content_hash: track.fingerprint.content_hash,
         duration_s: track.fingerprint.duration_s(),
         change: added.change,
+        posting_count: added.record.posting_count,
         duplicate_of: added.duplicate_of,
     }
 }

@@ -90,9 +90,9 @@ impl<'a> RemoteFollower<'a> {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let stream_id = format!("earmark-monitor-{}-{}", std::process::id(), now.as_nanos());
-        let mut patience = patience(link);
+        let mut patience = Patience::of(link.timeout());
         let connection = loop {
-            match connect(runtime, link, &options, &stream_id, 0) {
+            match connect(runtime, link, &options, &stream_id, 0, patience.left()) {
                 Ok((connection, _)) => break connection,
                 Err(error) => {
                     let status = error.downcast::<Status>()?;
@@ -161,7 +161,7 @@ impl<'a> RemoteFollower<'a> {
 
     /// Goes on with the stream over another connection, if there is a point in it.
     fn reconnect(&mut self, mut status: Status, rows: &mut Vec<LiveRow>) -> Result<()> {
-        let mut patience = patience(self.link);
+        let mut patience = Patience::of(RECONNECT_MAX.min(self.link.timeout()));
         let mut is_told = false;
         loop {
             // What the server does not say itself means that the connection broke.
@@ -176,8 +176,14 @@ impl<'a> RemoteFollower<'a> {
                 is_told = true;
             }
             let start_ms = self.remembered.front().map_or(self.sent_ms, |chunk| chunk.from_ms);
-            let connected =
-                connect(self.runtime, self.link, &self.options, &self.stream_id, start_ms);
+            let connected = connect(
+                self.runtime,
+                self.link,
+                &self.options,
+                &self.stream_id,
+                start_ms,
+                patience.left(),
+            );
             let (connection, started) = match connected {
                 Ok(connected) => connected,
                 Err(error) => {
@@ -253,11 +259,7 @@ impl Follower for RemoteFollower<'_> {
     }
 }
 
-fn patience(link: &Link) -> Patience {
-    Patience::of(RECONNECT_MAX.min(link.timeout()))
-}
-
-/// Opens the stream, and returns what the server says first. A [`Status`] is in the error if the server
+/// Opens the stream within `limit`, and returns what the server says first. A [`Status`] is in the error if the server
 /// gave one.
 fn connect(
     runtime: &Runtime,
@@ -265,6 +267,7 @@ fn connect(
     options: &v1::StreamOptions,
     stream_id: &str,
     start_ms: u32,
+    limit: Duration,
 ) -> Result<(Connection, v1::StreamStarted)> {
     let header = v1::StreamHeader {
         format: Some(Format::Fingerprint(v1::FingerprintFormat {})),
@@ -281,7 +284,7 @@ fn connect(
         let first = answers.message().await?;
         Ok::<_, Status>((answers, first))
     };
-    let called = runtime.block_on(async { tokio::time::timeout(link.timeout(), call).await });
+    let called = runtime.block_on(async { tokio::time::timeout(limit, call).await });
     let (mut answers, first) =
         called.unwrap_or_else(|_| Err(Status::unavailable("the server does not answer")))?;
     let Some(Event::Started(started)) = first.and_then(|message| message.event) else {

@@ -155,7 +155,7 @@ impl Trouble {
                 humantime::format_duration(*limit)
             ),
             Self::Broken(words) => format!(
-                "the connection to {url} broke at once ({words}); is it an earmark-server, and is the port right?"
+                "the connection to {url} broke at once ({words}); is it an earmark-server, and is the port right? A server that has as many connections as it may have, or as one address may have, hangs up too"
             ),
         }
     }

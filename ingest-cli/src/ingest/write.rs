@@ -21,6 +21,8 @@ use crate::report::summary::{self, FileRow, FileStatus, ReportFile, Summary};
 
 /// Detail of a file whose audio another file has brought.
 const SAME_AUDIO: &str = "same audio as another file of this run";
+/// Detail of a file that is stored, and nothing can be found in it.
+const NOTHING_TO_FIND: &str = "it can never be found: it is silent, or too short";
 /// Most tracks of one write.
 const BATCH_LEN: usize = 32;
 /// Most peaks of one write: about five hours of audio.
@@ -256,13 +258,10 @@ impl<'a> Writer<'a> {
             duplicate_of.push(stored.id.to_string());
         }
         let mut row = row.ended(status, &stored.id, stored.duration_s);
-        if let Some(other) = duplicate_of.first() {
-            row.detail = format!("same audio as track {other}");
-        }
-        if let Some(remark) = &place.remark {
-            let gap = if row.detail.is_empty() { "" } else { "; " };
-            row.detail = format!("{}{gap}{remark}", row.detail);
-        }
+        let same = duplicate_of.first().map(|other| format!("same audio as track {other}"));
+        let nothing = (stored.posting_count == 0).then(|| NOTHING_TO_FIND.to_owned());
+        let known = [same, nothing, place.remark.clone()];
+        row.detail = known.into_iter().flatten().collect::<Vec<_>>().join("; ");
         row.duplicate_of = duplicate_of;
         row
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use lofty::config::WriteOptions;
 use lofty::tag::{Accessor, ItemKey, Tag, TagExt, TagType};
 
-use crate::support::{Run, World, csv_rows, testdata};
+use crate::support::{Run, Server, World, csv_rows, testdata};
 
 fn ingest(world: &World, more: &[&str]) -> Run {
     world.run([&["ingest", "--format", "json"], more].concat())
@@ -43,6 +43,32 @@ fn one_bad_file_does_not_stop_the_job() {
     let human = world.run(["ingest", text(&music)]);
     assert!(human.stdout.contains("2 unchanged, 1 failed"), "{human:?}");
     assert!(human.stdout.contains("b.mp3"), "the summary names what failed: {human:?}");
+}
+
+/// Silence is stored, as the caller has said, but nobody should learn only from a miss that it cannot be found.
+#[test]
+fn what_can_never_be_found_is_told() {
+    let world = World::new();
+    world.copy("codecs/mp3.mp3", "music/a.mp3");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut silent = hound::WavWriter::create(world.path("music/silent.wav"), spec).unwrap();
+    (0..80_000).for_each(|_| silent.write_sample(0_i16).unwrap());
+    silent.finalize().unwrap();
+    let (music, report) = (world.path("music"), world.path("report.csv"));
+    let server = Server::start();
+    for place in [&world, &World::at(&server.url)] {
+        let run = ingest(place, &[text(&music), "--report", text(&report)]);
+        assert_eq!((run.code, run.counts(ALL)), (0, [2, 0, 0, 0, 0, 0]), "{run:?}");
+        let told = "silent.wav: it can never be found: it is silent, or too short";
+        assert!(run.stderr.contains(told), "{run:?}");
+        let details: Vec<_> = csv_rows(&report).iter().map(|row| row["detail"].clone()).collect();
+        assert!(details[0].is_empty() && told.ends_with(&details[1]), "{details:?}");
+    }
 }
 
 #[test]

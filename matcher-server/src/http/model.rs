@@ -129,7 +129,7 @@ pub(crate) struct Track {
     /// BLAKE3 of the decoded audio, 64 hexadecimal digits.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     content_hash: String,
-    /// Its postings in the index.
+    /// Its postings in the index; without any (0) it can never be found: it is silent, or too short.
     #[schema(value_type = u64)]
     posting_count: u32,
     /// Its peaks in the index.

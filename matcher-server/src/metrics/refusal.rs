@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     QueueFull,
     /// It would have waited longer than clips take, or has.
     QueueSlow,
+    /// It takes long, and all places for that are taken.
+    LongFull,
     /// It would not have been done by its deadline.
     Deadline,
     /// As many uploads are received as may be.
@@ -33,12 +35,13 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::RequestsOpen,
         Self::ClientRequestsOpen,
         Self::Memory,
         Self::QueueFull,
         Self::QueueSlow,
+        Self::LongFull,
         Self::Deadline,
         Self::UploadsOpen,
         Self::StreamsOpen,
@@ -57,6 +60,7 @@ impl Refusal {
             Self::Memory => "memory",
             Self::QueueFull => "queue_full",
             Self::QueueSlow => "queue_slow",
+            Self::LongFull => "long_full",
             Self::Deadline => "deadline",
             Self::UploadsOpen => "uploads_open",
             Self::StreamsOpen => "streams_open",

@@ -72,7 +72,7 @@ impl Search<'_> {
             }
             permit.is_some()
         };
-        let is_cancelled = || self.cancel.is_cancelled();
+        let is_cancelled = || self.cancel.is_over();
         let around = Surroundings {
             index: &*self.place.index,
             may_search_changes: &may_search_changes,

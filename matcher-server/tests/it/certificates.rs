@@ -1,6 +1,8 @@
 //! Certificates: of the server and of clients, exchanged while the server runs, and told of in log and metrics.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -78,6 +80,38 @@ async fn connect(
 
 async fn answers(channel: Channel) -> bool {
     CatalogServiceClient::new(channel).get_stats(GetStatsRequest {}).await.is_ok()
+}
+
+/// Who forgets the s of https is told so, whatever he sends, and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_without_encryption_is_told_to_take_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(folder.path());
+    let server = Server::start(&tls_settings(folder.path())).await;
+    let url = server.url.clone();
+    let ask = move || {
+        let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
+        let ready = agent.get(format!("{url}/health/ready")).call().unwrap();
+        // More than is read of it.
+        let clip = agent.post(format!("{url}/v1/match")).send(&vec![0; 1 << 20][..]);
+        (ready.status().as_u16(), ready.into_body().read_to_string().unwrap(), clip)
+    };
+    let (status, words, _) = tokio::task::spawn_blocking(ask).await.unwrap();
+    assert_eq!(status, 400);
+    assert!(words.contains("take https://"), "{words}");
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let begin_of_http2 = move || {
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // The alert, and then the end, in whatever way.
+        let _ = connection.read_to_end(&mut answer);
+        answer
+    };
+    let answer = tokio::task::spawn_blocking(begin_of_http2).await.unwrap();
+    assert_eq!(answer.first(), Some(&21), "{answer:?}");
+    assert!(answers(connect(&server.url, &authority, None).await.unwrap()).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,6 +81,10 @@ fn an_index_in_use_is_said_to_be_so() {
 
 #[test]
 fn settings_that_make_no_sense_are_named() {
+    let mut misspelt = server_command();
+    misspelt.env("EARMARK_SERVER_WROKERS", "3").args(["--index", "i", "--listen", "nowhere"]);
+    let text = String::from_utf8(misspelt.output().unwrap().stderr).unwrap();
+    assert!(text.contains("EARMARK_SERVER_WROKERS is no setting"), "{text}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.toml");
     std::fs::write(&file, "wrokers = 3").unwrap();

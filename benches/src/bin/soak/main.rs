@@ -13,7 +13,6 @@
 mod calls;
 mod changes;
 mod clips;
-mod daemon;
 mod judge;
 mod ledger;
 mod nonsense;
@@ -32,18 +31,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use earmark_benches::daemon::{Daemon, complaints};
 use earmark_benches::work::tell;
 use fingerprint_core::index::{Index, RocksIndex};
 use fingerprint_core::params::Params;
 
-use crate::daemon::Daemon;
 use crate::ledger::Ledger;
 use crate::parts::Ended;
 use crate::sound::Sound;
 use crate::tally::Tally;
-
-/// Name of the server's program, which lies beside this one.
-const SERVER: &str = "earmark-server";
 
 /// Runs a server under adds, removals, clips, streams and nonsense at once, and checks every answer.
 #[derive(Debug, Parser)]
@@ -108,12 +104,7 @@ fn main() -> ExitCode {
 
 /// Whether all was right.
 fn run(cli: &Cli) -> Result<bool> {
-    let program = match &cli.server {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .context("the place of this program is not known; give --server FILE")?
-            .with_file_name(SERVER),
-    };
+    let program = Daemon::program(cli.server.as_deref())?;
     let folder = tempfile::tempdir().context("no folder for the index could be made")?;
     let index = folder.path().join("index");
     let sound = Sound::read()?;
@@ -154,10 +145,8 @@ fn run(cli: &Cli) -> Result<bool> {
 
 /// A server that is asked for everything has nothing to complain about itself.
 fn check_log(tally: &Tally, log: &str) {
-    for line in log.lines() {
-        if line.contains(" ERROR ") || line.contains("panicked") {
-            tally.wrong(&format!("the server's log: {line}"));
-        }
+    for line in complaints(log) {
+        tally.wrong(&format!("the server's log: {line}"));
     }
 }
 

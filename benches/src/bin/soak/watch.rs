@@ -1,10 +1,10 @@
 //! What the server's process takes: memory, files, threads. What only ever grows is a leak.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use earmark_benches::daemon::{Taken, look};
 use earmark_benches::work::tell;
 
 use crate::Soak;
@@ -18,14 +18,6 @@ const TOLD_PERIOD: Duration = Duration::from_secs(60);
 const LOOKS_MIN: usize = 600;
 /// How much the most of the second half may lie above that of the first: 10 %, and these.
 const GROWTH_MAX: Taken = Taken { resident_kib: 16 << 10, file_count: 16, thread_count: 4 };
-
-/// What the process takes at one time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Taken {
-    resident_kib: u64,
-    file_count: u64,
-    thread_count: u64,
-}
 
 /// What was seen, from the beginning to the end.
 #[derive(Debug, Default)]
@@ -55,23 +47,6 @@ pub(crate) async fn watch(soak: Arc<Soak>, pid: u32) -> Result<Memory> {
         tokio::time::sleep(PERIOD).await;
     }
     Ok(memory)
-}
-
-fn look(pid: u32) -> Result<Taken> {
-    let path = format!("/proc/{pid}/status");
-    let status =
-        fs::read_to_string(&path).with_context(|| format!("{path}: has the server died?"))?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .with_context(|| format!("{path}: no {name}"))
-    };
-    let files = format!("/proc/{pid}/fd");
-    Ok(Taken {
-        resident_kib: field("VmRSS:")?,
-        thread_count: field("Threads:")?,
-        file_count: fs::read_dir(&files).with_context(|| files.clone())?.count() as u64,
-    })
 }
 
 impl Memory {

@@ -163,7 +163,7 @@ class Connection:
             try:
                 return attempt(backoff.remaining_s)
             except grpc.RpcError as error:
-                failure = self.failure(error)
+                failure = self.failure(error, backoff.remaining_s)
                 pause_s = backoff.pause_s(failure)
                 if pause_s is None:
                     raise failure from error
@@ -171,14 +171,15 @@ class Connection:
             if self._is_closed.is_set():
                 raise failure
 
-    def failure(self, error: grpc.RpcError) -> EarmarkError:
-        """What a call failed of. Looks at the server, if grpcio does not tell."""
+    def failure(self, error: grpc.RpcError, limit_s: float) -> EarmarkError:
+        """What a call failed of. Looks at the server, if grpcio does not tell, for `limit_s`."""
         failure = from_rpc_error(error)
         hint = None
-        if not self._is_encrypted and has_hung_up(failure) and encrypts(self._address):
-            hint = "the server encrypts; take https://"
+        if not self._is_encrypted and has_hung_up(failure):
+            if encrypts(self._address, limit_s):
+                hint = "the server encrypts; take https://"
         elif is_untrusted(failure):
-            hint = wrong_time(self._address, self._roots)
+            hint = wrong_time(self._address, self._roots, limit_s)
         if hint is None:
             return failure
         return ConnectionFailed(f"{hint} ({error.details()})", failure.code)

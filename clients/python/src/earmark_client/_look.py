@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 
 _TIME_MAX_S = 2.0
 
@@ -14,13 +15,13 @@ _WRONG_TIMES = {
 }
 
 
-def encrypts(address: str) -> bool:
-    """Whether the server at `host:port` speaks TLS; False if it cannot be found out."""
+def encrypts(address: str, limit_s: float) -> bool:
+    """Whether the server at `host:port` speaks TLS; False if it cannot be found out in time."""
     context = _context()
     # Nothing is said to the server, so that it need not be trusted.
     context.verify_mode = ssl.CERT_NONE
     try:
-        _shake_hands(address, context)
+        _shake_hands(address, context, limit_s)
     except ssl.SSLError as error:
         # It may answer that it wants a certificate of ours.
         return "ALERT" in (error.reason or "")
@@ -29,15 +30,18 @@ def encrypts(address: str) -> bool:
     return True
 
 
-def wrong_time(address: str, roots: bytes | None) -> str | None:
-    """What is to be said if the time of the server's certificate is over, or has not begun."""
+def wrong_time(address: str, roots: bytes | None, limit_s: float) -> str | None:
+    """What is to be said if the time of the server's certificate is over, or has not begun.
+
+    None also if it cannot be found out in time.
+    """
     context = _context()
     try:
         if roots is None:
             context.load_default_certs()
         else:
             context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))
-        _shake_hands(address, context)
+        _shake_hands(address, context, limit_s)
     except ssl.SSLCertVerificationError as error:
         return _WRONG_TIMES.get(error.verify_code)
     except (OSError, ValueError):
@@ -52,8 +56,11 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-def _shake_hands(address: str, context: ssl.SSLContext) -> None:
+def _shake_hands(address: str, context: ssl.SSLContext, limit_s: float) -> None:
+    time_max_s = min(limit_s, _TIME_MAX_S)
+    end_s = time.monotonic() + time_max_s
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), _TIME_MAX_S) as plain:
+    with socket.create_connection((host.strip("[]"), int(port)), time_max_s) as plain:
+        plain.settimeout(max(end_s - time.monotonic(), 0.001))
         with context.wrap_socket(plain, server_hostname=host.strip("[]")):
             pass

@@ -126,7 +126,8 @@ class Track:
         attributes: Whatever else was said about it when it was added.
         duration_s: Its length.
         content_hash: BLAKE3 of the decoded audio, 64 hexadecimal digits.
-        posting_count: Its postings in the index.
+        posting_count: Its postings in the index; without any it can never be found: it is silent,
+            or too short.
         peak_count: Its peaks, kept for verification.
         added_at: When its audio was added or last replaced, in UTC.
 

@@ -178,11 +178,12 @@ class MatchStream(Iterator[Event]):
 
     def _recover(self, call: StreamCall, error: grpc.RpcError) -> None:
         """Waits until it is time to connect again. Raises what the call failed of if it is not."""
-        failure = self._connection.failure(error)
         self._call = None
         call.cancel()
         if self._is_closed.is_set():
             return
+        left_s = self._connection.timeout_s if self._backoff is None else self._backoff.remaining_s
+        failure = self._connection.failure(error, left_s)
         if call.has_timed_out:
             text = f"the server has not accepted the stream within {self._connection.timeout_s:g} s"
             raise DeadlineExceeded(text, "DEADLINE_EXCEEDED") from error

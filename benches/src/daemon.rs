@@ -1,7 +1,8 @@
-//! The server under test, in a process of its own.
+//! The server under test, in a process of its own, and what that takes.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -9,13 +10,54 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How long it may take until it listens: an empty index is there at once.
+/// Name of the server's program.
+const SERVER: &str = "earmark-server";
+/// How long it may take until it listens: an index is there at once, but for what a killed server has left.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to stop: more than the server's own limit.
 const STOP_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A server over a new index. It is killed when it is dropped.
-pub(crate) struct Daemon {
+/// What a process takes at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Resident memory, in KiB.
+    pub resident_kib: u64,
+    /// Files that are open, connections among them.
+    pub file_count: u64,
+    /// Threads.
+    pub thread_count: u64,
+}
+
+/// What the process `pid` takes now.
+///
+/// # Errors
+///
+/// If there is no such process.
+pub fn look(pid: u32) -> Result<Taken> {
+    let path = format!("/proc/{pid}/status");
+    let status =
+        fs::read_to_string(&path).with_context(|| format!("{path}: has the server died?"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .with_context(|| format!("{path}: no {name}"))
+    };
+    let files = format!("/proc/{pid}/fd");
+    Ok(Taken {
+        resident_kib: field("VmRSS:")?,
+        thread_count: field("Threads:")?,
+        file_count: fs::read_dir(&files).with_context(|| files.clone())?.count() as u64,
+    })
+}
+
+/// The lines of a server's log that a server never writes which does well, whatever it is asked.
+pub fn complaints(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"))
+}
+
+/// A server. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
     child: Child,
     address: String,
     /// What it logs, as a whole once it has ended.
@@ -23,10 +65,28 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` over the index in `index`, on a port that is free.
-    pub(crate) fn start(program: &Path, index: &Path) -> Result<Self> {
+    /// The server's program, which lies beside the one that runs, unless another is `given`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not known where that lies.
+    pub fn program(given: Option<&Path>) -> Result<PathBuf> {
+        match given {
+            Some(program) => Ok(program.to_owned()),
+            None => Ok(std::env::current_exe()
+                .context("the place of this program is not known; give --server FILE")?
+                .with_file_name(SERVER)),
+        }
+    }
+
+    /// Starts `program` over the index in `index`, with its usual settings, on a port that is free.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, ends early, or does not listen within a minute.
+    pub fn start(program: &Path, index: &Path) -> Result<Self> {
         let mut command = Command::new(program);
-        // Settings of the user's own must not decide the soak: neither ours nor those of OpenTelemetry, which it reads.
+        // Settings of the user's own must not decide what is measured: neither ours nor those of OpenTelemetry, which it reads.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("EARMARK_") || text.starts_with("OTEL_") {
@@ -69,16 +129,30 @@ impl Daemon {
         Ok(daemon)
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Its address and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its address with the scheme.
+    #[must_use]
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Tells it to stop, and waits until it has. Gives what it has logged.
-    pub(crate) fn stop(mut self) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// If it has died, does not stop within a minute, or ends with an error.
+    pub fn stop(mut self) -> Result<String> {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status();
         ensure!(told.context("kill cannot be started")?.success(), "the server has died");
