@@ -7,7 +7,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/earmark
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON_DIR := $(CACHE)/python
 
-.PHONY: demo test torture fuzz soak lint bench setup test-setup
+.PHONY: demo test torture fuzz soak siege lint bench setup test-setup
 
 demo: setup
 	cargo build --release --workspace --locked
@@ -31,6 +31,12 @@ SOAK_TIME ?= 30m
 soak: setup
 	cargo build --release --workspace --locked
 	"$(CARGO_TARGET_DIR)/release/soak" --duration $(SOAK_TIME)
+
+# A real server with its usual limits, beset by clients at their worst; others must be served, and its memory stay
+# bounded. `make test` does it on a smaller scale.
+siege: setup
+	cargo build --release --workspace --locked
+	"$(CARGO_TARGET_DIR)/release/siege"
 
 # Each target for FUZZ_SECONDS; what it finds new goes into fuzz/corpus, what fails into fuzz/artifacts. Our code
 # has nothing unsafe in it, so no sanitizer is needed. Compiles everything for a nightly compiler first.

@@ -14,7 +14,6 @@ mod intake;
 mod line;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
@@ -31,13 +30,12 @@ use self::broken_off::HungUp;
 pub(crate) use self::broken_off::tell_ends;
 use self::intake::{Budget, Intake, Received};
 pub(crate) use self::line::{AccessLine, Answered, Asked};
-use crate::access::Caller;
+use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Refusal};
-use crate::places::{self, Full, Places, site_of};
+use crate::places::{self, Full, Places};
 use crate::reason::Reason;
 use crate::traces::Traces;
-use crate::transport::Peer;
 use crate::work::{Pool, Work};
 
 /// How much earlier than tonic's own timer ours rings. Both are set from one header, and the
@@ -126,12 +124,13 @@ impl Limits {
 
     fn place_of(&self, call: &str, extensions: &Extensions) -> Result<Place, Refusal> {
         let is_clip = CLIP_CALLS.contains(&call);
-        if let Some(refusal) = is_clip.then(|| self.queries.refusal()).flatten() {
+        let client = Client::of(extensions);
+        if let Some(refusal) = is_clip.then(|| self.queries.refusal(&client)).flatten() {
             return Err(refusal);
         }
         let passes = PASSING_CALLS.contains(&call);
         let brings = is_clip || passes || LARGE_CALLS.contains(&call);
-        let bringing = brings.then(|| self.bringing.take(Client::of(extensions)));
+        let bringing = brings.then(|| self.bringing.take(client));
         let bringing = bringing.transpose().map_err(|full| match full {
             Full::All => Refusal::RequestsOpen,
             Full::OfClient => Refusal::ClientRequestsOpen,
@@ -174,27 +173,6 @@ pub(crate) struct Place {
     intake: Option<Intake>,
     _open: OwnedSemaphorePermit,
     _bringing: Option<places::Place<Client>>,
-}
-
-/// Who sends a request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Client {
-    /// Whoever has this key.
-    Key(String),
-    /// Without keys, whoever calls from there.
-    Site(IpAddr),
-    /// Without a socket.
-    Unknown,
-}
-
-impl Client {
-    fn of(extensions: &Extensions) -> Self {
-        let address = || extensions.get::<Peer>().and_then(Peer::address);
-        match extensions.get::<Caller>() {
-            Some(caller) => Self::Key(caller.id().to_owned()),
-            None => address().map_or(Self::Unknown, |address| Self::Site(site_of(address.ip()))),
-        }
-    }
 }
 
 impl Place {

@@ -13,6 +13,7 @@ mod analysis;
 mod answering;
 mod backup_service;
 mod catalog_service;
+mod client;
 pub mod config;
 mod convert;
 mod envelope;

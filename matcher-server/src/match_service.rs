@@ -12,10 +12,11 @@ use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::{Params, Role};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::access::Caller;
 use crate::analysis::{decode_options, fingerprint_audio};
+use crate::client::Client;
 use crate::config::Config;
 use crate::convert;
 use crate::envelope::Deadline;
@@ -24,10 +25,16 @@ use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
 use crate::traces::Trace;
-use crate::work::{Manner, Work};
+use crate::work::{Manner, Terms, Work};
 
 /// Most clips of a batch.
 const BATCH_MAX: usize = 100;
+
+/// The terms of a request with these extensions.
+fn terms(extensions: &Extensions, manner: Manner) -> Terms {
+    let deadline = extensions.get::<Deadline>().map(|deadline| deadline.0);
+    Terms { client: Client::of(extensions), deadline, manner }
+}
 
 /// Recognises audio.
 #[derive(Debug, Clone)]
@@ -44,12 +51,10 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     /// Searches for one clip.
-    /// Its answer is of use until `deadline`.
     pub(crate) async fn answer(
         &self,
         request: v1::MatchRequest,
-        deadline: Option<Instant>,
-        manner: Manner,
+        terms: Terms,
     ) -> Result<v1::MatchResponse, Status> {
         let v1::MatchRequest { audio, options, request_id } = request;
         convert::check_request_id(&request_id)?;
@@ -60,11 +65,12 @@ impl Matcher {
             Reason::ArgumentInvalid.status(text)
         })?;
         if deadline_ms == 0 {
-            return self.search(source, options, request_id, deadline, manner).await;
+            return self.search(source, options, request_id, terms).await;
         }
         let own = Instant::now() + Duration::from_millis(deadline_ms.into());
-        let soonest = deadline.map_or(own, |deadline| deadline.min(own));
-        let search = self.search(source, options, request_id, Some(soonest), manner);
+        let soonest = terms.deadline.map_or(own, |deadline| deadline.min(own));
+        let terms = Terms { deadline: Some(soonest), ..terms };
+        let search = self.search(source, options, request_id, terms);
         tokio::time::timeout_at(own.into(), search).await.unwrap_or_else(|_| {
             let text = "its deadline_ms have passed; send less audio or allow more time";
             Err(Reason::DeadlinePassed.status(text))
@@ -76,8 +82,7 @@ impl Matcher {
         source: Source,
         options: MatchOptions,
         request_id: String,
-        deadline: Option<Instant>,
-        manner: Manner,
+        terms: Terms,
     ) -> Result<v1::MatchResponse, Status> {
         let (index, params) = (Arc::clone(&self.index), self.params);
         let duration_max = self.config.query_duration_max;
@@ -85,9 +90,9 @@ impl Matcher {
             decode_options(&self.config, duration_max, self.config.message_bytes_max as u64);
         let metrics = self.work.metrics.clone();
         if let Source::Encoded(bytes) = &source {
-            self.work.queries.check_size(bytes.len(), manner)?;
+            self.work.queries.check_size(bytes.len(), &terms)?;
         }
-        let job = self.work.queries.run_by(deadline, manner, move |cancel| {
+        let job = self.work.queries.run_for(terms, move |cancel| {
             let started = Instant::now();
             let query = match source {
                 Source::Encoded(bytes) => fingerprint_audio(
@@ -130,8 +135,8 @@ impl v1::match_service_server::MatchService for Matcher {
         &self,
         request: Request<v1::MatchRequest>,
     ) -> Result<Response<v1::MatchResponse>, Status> {
-        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
-        self.answer(request.into_inner(), deadline, Manner::Prompt).await.map(Response::new)
+        let terms = terms(request.extensions(), Manner::Prompt);
+        self.answer(request.into_inner(), terms).await.map(Response::new)
     }
 
     async fn batch_match(
@@ -139,7 +144,7 @@ impl v1::match_service_server::MatchService for Matcher {
         request: Request<v1::BatchMatchRequest>,
     ) -> Result<Response<v1::BatchMatchResponse>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
-        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
+        let terms = terms(request.extensions(), Manner::Patient);
         let requests = request.into_inner().requests;
         if requests.is_empty() || requests.len() > BATCH_MAX {
             let text =
@@ -159,14 +164,14 @@ impl v1::match_service_server::MatchService for Matcher {
                 && let Some((place, request)) = waiting.next()
             {
                 let matcher = self.clone();
-                let turn = Arc::clone(&self.batch_turns);
+                let (turn, terms) = (Arc::clone(&self.batch_turns), terms.clone());
                 let trace = Trace::part("clip");
                 trace.note("earmark.clip", i64::try_from(place).ok());
                 running.spawn(async move {
                     let answer = async {
                         // Nobody closes it.
                         let _turn = turn.acquire_owned().await;
-                        matcher.answer_in_batch(request, deadline).await
+                        matcher.answer_in_batch(request, terms).await
                     };
                     (place, trace.around(answer).await)
                 });
@@ -197,11 +202,11 @@ impl Matcher {
     async fn answer_in_batch(
         &self,
         request: v1::MatchRequest,
-        deadline: Option<Instant>,
+        terms: Terms,
     ) -> v1::BatchMatchResult {
         use v1::batch_match_result::Result as Answer;
         let request_id = request.request_id.clone();
-        let result = match self.answer(request, deadline, Manner::Patient).await {
+        let result = match self.answer(request, terms).await {
             Ok(response) => Answer::Response(response),
             Err(status) => {
                 let reason = Reason::of(&status);

@@ -3,7 +3,7 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
+//! timeouts. Workers go around among the clients ([`turns`]). Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
 //! make way for the others ([`long`]). There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
 //! Uploads, backups and long queries also get only the processor time that the others leave.
@@ -14,6 +14,7 @@
 
 mod long;
 mod pressure;
+mod turns;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -28,7 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
 use self::long::{Lane, Pace};
-use self::pressure::Pressure;
+use self::pressure::{Pressure, Queue};
+use self::turns::{Jobs, Place, Turns};
+use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusal, Stage};
 use crate::reason::Reason;
@@ -39,7 +42,7 @@ use crate::traces;
 /// over takes a tenth of that, in which the processor shall not be idle.
 const STREAM_JOBS_PER_WORKER: usize = 2;
 
-/// How often it is looked whether long jobs have ended, when the server stops.
+/// How often it is looked whether all jobs have ended, when the server stops.
 const IDLE_LOOK_PERIOD: Duration = Duration::from_millis(5);
 /// Longer than any request lasts.
 const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -109,12 +112,23 @@ impl Work {
 }
 
 /// Whether a job may be made to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Somebody waits for it.
     Prompt,
     /// It has time.
+    #[default]
     Patient,
+}
+
+/// For whom a job is done, and by when.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Terms {
+    /// Whose turn is meant.
+    pub(crate) client: Client,
+    /// Until when its answer is of use.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) manner: Manner,
 }
 
 /// What a pool has to do.
@@ -134,8 +148,8 @@ pub(crate) struct Pool {
     urgency: Urgency,
     /// Permits for jobs that run or wait.
     admission: Arc<Semaphore>,
-    /// Permits for jobs that run.
-    running: Arc<Semaphore>,
+    /// Workers, and who waits for one.
+    running: Arc<Turns<Client>>,
     /// Set when the server gives up on what still runs.
     stop: Arc<AtomicBool>,
     metrics: Metrics,
@@ -177,7 +191,7 @@ impl Urgency {
 }
 
 /// What a job holds while it runs: that it was let in, and its worker.
-type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+type Held = (OwnedSemaphorePermit, Place<Client>);
 
 /// Whether a job is to go on.
 #[derive(Debug, Clone)]
@@ -241,7 +255,7 @@ impl Pool {
             queue_len,
             urgency,
             admission: Arc::new(Semaphore::new(workers as usize + queue_len)),
-            running: Arc::new(Semaphore::new(workers as usize)),
+            running: Turns::new(workers as usize),
             stop,
             metrics,
             pressure: None,
@@ -254,12 +268,13 @@ impl Pool {
         Self { pressure: Some(Arc::new(Pressure::new())), ..self }
     }
 
-    /// Why a job that came now would be refused, if it would; so that nobody need send one.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
+    /// Why a job of the client that came now would be refused, if it would; so that nobody need send one.
+    pub(crate) fn refusal(&self, client: &Client) -> Option<Refusal> {
         if self.admission.available_permits() == 0 {
             return Some(Refusal::QueueFull);
         }
-        self.patience(None, Manner::Prompt).err()
+        let client = client.clone();
+        self.patience(&Terms { client, deadline: None, manner: Manner::Prompt }).err()
     }
 
     /// Refuses a clip of so many bytes if it would most likely take long, and there is no place for that.
@@ -267,40 +282,43 @@ impl Pool {
     /// # Errors
     ///
     /// `RESOURCE_EXHAUSTED`.
-    pub(crate) fn check_size(&self, bytes: usize, manner: Manner) -> Result<(), Status> {
-        if bytes > LONG_BYTES && manner == Manner::Prompt && self.lane.is_full() {
+    pub(crate) fn check_size(&self, bytes: usize, terms: &Terms) -> Result<(), Status> {
+        let is_prompt = terms.manner == Manner::Prompt;
+        if bytes > LONG_BYTES && is_prompt && self.lane.is_full_for(&terms.client) {
             return Err(self.refuse(Refusal::LongFull));
         }
         Ok(())
     }
 
     /// How long a job may wait that comes now, or why it is refused.
-    fn patience(&self, deadline: Option<Instant>, manner: Manner) -> Result<Duration, Refusal> {
+    fn patience(&self, terms: &Terms) -> Result<Duration, Refusal> {
         let now = Instant::now();
-        match (&self.pressure, manner) {
+        match (&self.pressure, terms.manner) {
             (Some(pressure), Manner::Prompt) => {
-                let Load { running, waiting, .. } = self.load();
-                let workers = self.workers as usize;
-                let is_free = waiting == 0 && running < workers;
-                pressure.patience(waiting, is_free, workers, now, deadline)
+                let client = &terms.client;
+                let queue = Queue {
+                    ahead: self.running.ahead(client),
+                    workers: self.workers as usize,
+                    is_free: self.running.jobs().running < self.workers as usize,
+                    is_only: !self.running.is_known(client) && !self.lane.is_known(client),
+                };
+                pressure.patience(queue, now, terms.deadline)
             }
             _ => {
-                let left = deadline.map(|at| at.checked_duration_since(now));
+                let left = terms.deadline.map(|at| at.checked_duration_since(now));
                 left.unwrap_or(Some(PATIENCE_MAX)).ok_or(Refusal::Deadline)
             }
         }
     }
 
     fn load(&self) -> Load {
-        let running = self.workers as usize - self.running.available_permits();
-        let all = self.workers as usize + self.queue_len - self.admission.available_permits();
-        // Both are read one after the other, while jobs come and go.
-        Load { pool: self.name, running, waiting: all.saturating_sub(running) }
+        let Jobs { running, waiting } = self.running.jobs();
+        Load { pool: self.name, running, waiting }
     }
 
     /// What runs and waits in the long places.
     fn long_load(&self) -> Load {
-        let long::Jobs { running, waiting } = self.lane.jobs();
+        let Jobs { running, waiting } = self.lane.jobs();
         Load { pool: "long_queries", running, waiting }
     }
 
@@ -321,19 +339,18 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce(&Cancel) -> Result<T, Status> + Send + 'static,
     {
-        self.run_by(None, Manner::Patient, job)
+        self.run_for(Terms::default(), job)
     }
 
-    /// The same for a job whose answer is of use until `deadline` only.
+    /// The same for a job on terms of its own.
     ///
     /// # Errors
     ///
     /// As of [`Pool::run`]; a pool that sheds also refuses prompt jobs that would wait for too long, or be done too
     /// late.
-    pub(crate) fn run_by<T, F>(
+    pub(crate) fn run_for<T, F>(
         &self,
-        deadline: Option<Instant>,
-        manner: Manner,
+        terms: Terms,
         job: F,
     ) -> impl Future<Output = Result<T, Status>> + Send + 'static
     where
@@ -343,38 +360,33 @@ impl Pool {
         let pool = self.clone();
         async move {
             let context = traces::current();
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if terms.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 let text = "the deadline has passed; send less audio or allow more time";
                 return Err(Reason::DeadlinePassed.status(text));
             }
-            let patience =
-                pool.patience(deadline, manner).map_err(|refusal| pool.refuse(refusal))?;
+            let patience = pool.patience(&terms).map_err(|refusal| pool.refuse(refusal))?;
             let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
                 return Err(pool.refuse(Refusal::QueueFull));
             };
             let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
             let (abandoned, stop) = (Arc::clone(&abandon.0), Arc::clone(&pool.stop));
-            let running = match Arc::clone(&pool.running).try_acquire_owned() {
-                Ok(running) => {
-                    if let Some(pressure) = &pool.pressure {
-                        pressure.calm(queued);
-                    }
-                    running
+            let running = if let Some(running) = pool.running.try_take(&terms.client) {
+                if let Some(pressure) = &pool.pressure {
+                    pressure.calm(queued);
                 }
-                Err(_) => {
-                    let free = Arc::clone(&pool.running).acquire_owned();
-                    match tokio::time::timeout(patience, free).await {
-                        Ok(running) => running.expect("the semaphore of a pool is never closed"),
-                        Err(_) => return Err(pool.refuse(Refusal::QueueSlow)),
-                    }
-                }
+                running
+            } else {
+                let turn = pool.running.wait(terms.client.clone(), pool.queue_len);
+                let turn = turn.ok_or_else(|| pool.refuse(Refusal::QueueFull))?;
+                let running = tokio::time::timeout(patience, turn).await;
+                running.map_err(|_| pool.refuse(Refusal::QueueSlow))?
             };
             let task = pool.urgency.spawn(move || {
                 let held = (admitted, running);
                 let makes_way = pool.urgency == Urgency::NowIfBrief;
                 let (pace, _held) = if makes_way {
-                    (Some(Arc::new(Pace::new(Arc::clone(&pool.lane), manner, held))), None)
+                    (Some(Arc::new(Pace::new(Arc::clone(&pool.lane), terms, held))), None)
                 } else {
                     (None, Some(held))
                 };
@@ -426,13 +438,8 @@ impl Pool {
 
     /// Waits until nothing runs.
     async fn idle(&self) {
-        // Fails only on a closed semaphore, which nothing closes.
-        let _all = self.running.acquire_many(self.workers).await;
-        loop {
-            let long::Jobs { running, waiting } = self.lane.jobs();
-            if running + waiting == 0 {
-                return;
-            }
+        let is_busy = |jobs: Jobs| jobs.running + jobs.waiting > 0;
+        while is_busy(self.running.jobs()) || is_busy(self.lane.jobs()) {
             tokio::time::sleep(IDLE_LOOK_PERIOD).await;
         }
     }
@@ -456,7 +463,7 @@ mod tests {
             wait.recv().ok();
             Ok(1)
         }));
-        while pool.running.available_permits() > 0 {
+        while pool.running.jobs().running == 0 {
             tokio::task::yield_now().await;
         }
         let queued = tokio::spawn(pool.run(|_| Ok(2)));
@@ -485,21 +492,22 @@ mod tests {
             Ok(())
         }));
         is_started.await.unwrap();
-        assert_eq!(pool.running.available_permits(), 0);
+        assert_eq!(pool.running.jobs().running, 1);
         request.abort();
         is_ended.await.unwrap();
         pool.idle().await;
-        assert_eq!(pool.running.available_permits(), 1);
+        assert_eq!(pool.running.jobs().running, 0);
     }
 
     /// Files of hours, or of days of silence, must not hold the workers that clips of seconds need.
     #[tokio::test]
     async fn a_long_job_makes_way_and_more_than_there_is_room_for_are_refused() {
         let pool = Pool::new("test", 1, 4, Urgency::NowIfBrief, Arc::default(), Metrics::new());
+        let prompt = || Terms { manner: Manner::Prompt, ..Terms::default() };
         let ended = Arc::new(AtomicBool::new(false));
         let long = || {
             let ended = Arc::clone(&ended);
-            tokio::spawn(pool.run_by(None, Manner::Prompt, move |cancel| {
+            tokio::spawn(pool.run_for(prompt(), move |cancel| {
                 while !ended.load(Ordering::Relaxed) {
                     cancel.check()?;
                     thread::sleep(Duration::from_millis(1));
@@ -508,7 +516,7 @@ mod tests {
             }))
         };
         let jobs = || {
-            let long::Jobs { running, waiting } = pool.lane.jobs();
+            let Jobs { running, waiting } = pool.lane.jobs();
             (running, waiting)
         };
         let first = long();
@@ -522,9 +530,9 @@ mod tests {
         }
         let refused = long().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
-        assert!(pool.check_size(LONG_BYTES, Manner::Prompt).is_ok());
-        assert!(pool.check_size(LONG_BYTES + 1, Manner::Patient).is_ok());
-        assert!(pool.check_size(LONG_BYTES + 1, Manner::Prompt).is_err());
+        assert!(pool.check_size(LONG_BYTES, &prompt()).is_ok());
+        assert!(pool.check_size(LONG_BYTES + 1, &Terms::default()).is_ok());
+        assert!(pool.check_size(LONG_BYTES + 1, &prompt()).is_err());
         assert_eq!(pool.run(|_| Ok(3)).await.unwrap(), 3);
         ended.store(true, Ordering::Relaxed);
         assert_eq!(first.await.unwrap().unwrap(), 1);

@@ -9,4 +9,5 @@
 
 mod meter;
 mod regression;
+mod siege;
 mod soak;

@@ -12,8 +12,9 @@ use super::options::{MatchQuery, NameHeader};
 use super::problem::Problem;
 use super::shapes::{Binary, ClipForm};
 use super::{Api, REQUEST_ID, body};
+use crate::client::Client;
 use crate::convert;
-use crate::work::Manner;
+use crate::work::{Manner, Terms};
 
 /// Searches for the tracks that are in one clip
 ///
@@ -40,6 +41,8 @@ pub(super) async fn match_clip(
     let header_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let header_id = header_id.unwrap_or_default().to_owned();
     convert::check_request_id(&header_id)?;
+    let terms =
+        Terms { client: Client::of(request.extensions()), deadline: None, manner: Manner::Prompt };
     let (source, of_form) = body::clip(request, api.matcher.config.message_bytes_max).await?;
     fields.extend(of_form);
     let (options, told_id) = MatchQuery::of(fields)?.into_options();
@@ -49,7 +52,7 @@ pub(super) async fn match_clip(
         options: Some(options),
         request_id: request_id.clone(),
     };
-    let answer = api.matcher.answer(request, None, Manner::Prompt).await?;
+    let answer = api.matcher.answer(request, terms).await?;
     let mut response = Json(MatchAnswer::from(answer)).into_response();
     // An id that is no header value came in the address or the form.
     if let Ok(value) = HeaderValue::from_str(&request_id)

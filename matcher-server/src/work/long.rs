@@ -8,95 +8,74 @@
 //!            └─ takes long ─▶ (waits for) a long place, behind all workers ─▶ answer
 //! ```
 //!
-//! There are as many long places as workers, and as many jobs may wait for one. Jobs on them have the processor time
-//! that others leave, but a share of it for sure ([`background`]). What comes beyond that is refused; large clips before
-//! they are begun ([`Lane::is_full`]), because most of them take long.
+//! There are as many long places as workers, and as many jobs of each client may wait for one. Jobs on them have the
+//! processor time that others leave, but a share of it for sure ([`background`]). What comes beyond that is refused; large
+//! clips before they are begun ([`Lane::is_full_for`]), because most of them take long.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fingerprint_core::background;
 
-use super::Manner;
+use super::turns::{Jobs, Place, Turns};
+use super::{Manner, Terms};
+use crate::client::Client;
 
 /// How long a job may have its worker: more than a search for any change takes of a clip of some ten seconds.
 pub(super) const BRIEF_MAX: Duration = Duration::from_millis(300);
-/// How often a job that waits for a place sees whether its answer is still wanted.
+/// How often a job that waits for a place looks for it, and whether its answer is still wanted.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 /// The long places of a pool.
 #[derive(Debug)]
 pub(super) struct Lane {
-    place_count: usize,
-    jobs: Mutex<Jobs>,
-    freed: Condvar,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Jobs {
-    pub(super) running: usize,
-    pub(super) waiting: usize,
-}
-
-/// A long place that is taken, until it is dropped.
-#[derive(Debug)]
-struct Place(Arc<Lane>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.lock().running -= 1;
-        self.0.freed.notify_one();
-    }
+    turns: Arc<Turns<Client>>,
+    /// Jobs of one client that may wait for one of them.
+    waiting_max: usize,
 }
 
 impl Lane {
     pub(super) fn new(place_count: usize) -> Arc<Self> {
-        Arc::new(Self { place_count, jobs: Mutex::default(), freed: Condvar::new() })
+        Arc::new(Self { turns: Turns::new(place_count), waiting_max: place_count })
     }
 
     /// What runs and waits.
     pub(super) fn jobs(&self) -> Jobs {
-        *self.lock()
+        self.turns.jobs()
     }
 
-    /// True if no job more may even wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.has_no_room(&self.lock())
+    /// True if a job of the client is in a long place, or waits for one.
+    pub(super) fn is_known(&self, client: &Client) -> bool {
+        self.turns.is_known(client)
     }
 
-    fn has_no_room(&self, jobs: &Jobs) -> bool {
-        jobs.running >= self.place_count && jobs.waiting >= self.place_count
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// True if no job more of the client may even wait.
+    pub(super) fn is_full_for(&self, client: &Client) -> bool {
+        self.turns.is_full_for(client, self.waiting_max)
     }
 
     /// Takes a place for a job that gives up `held` for it; waits for one. `None` if there is no room to wait in, which
     /// only a prompt job needs, or `is_cancelled` meanwhile.
     fn take<H>(
-        self: &Arc<Self>,
+        &self,
         held: H,
-        manner: Manner,
+        terms: &Terms,
         is_cancelled: impl Fn() -> bool,
-    ) -> Option<Place> {
-        let mut jobs = self.lock();
-        if manner == Manner::Prompt && self.has_no_room(&jobs) {
-            return None;
-        }
+    ) -> Option<Place<Client>> {
+        let room = if terms.manner == Manner::Prompt { self.waiting_max } else { usize::MAX };
         // It is counted here before it is no longer counted there: whoever waits until nothing runs must see it.
-        jobs.waiting += 1;
+        let mut turn = self.turns.wait(terms.client.clone(), room)?;
         drop(held);
-        while jobs.running >= self.place_count && !is_cancelled() {
-            let woken = self.freed.wait_timeout(jobs, LOOK_PERIOD);
-            jobs = woken.unwrap_or_else(PoisonError::into_inner).0;
+        loop {
+            if let Some(place) = turn.poll_now() {
+                return Some(place);
+            }
+            if is_cancelled() {
+                return None;
+            }
+            thread::sleep(LOOK_PERIOD);
         }
-        jobs.waiting -= 1;
-        if jobs.running >= self.place_count {
-            return None;
-        }
-        jobs.running += 1;
-        Some(Place(Arc::clone(self)))
     }
 }
 
@@ -104,7 +83,7 @@ impl Lane {
 #[derive(Debug)]
 pub(super) struct Pace<H> {
     lane: Arc<Lane>,
-    manner: Manner,
+    terms: Terms,
     begun: Instant,
     stage: Mutex<Stage<H>>,
 }
@@ -113,7 +92,7 @@ pub(super) struct Pace<H> {
 enum Stage<H> {
     OnWorker(H),
     Long {
-        _place: Place,
+        _place: Place<Client>,
     },
     /// There was no place for it.
     Refused,
@@ -121,8 +100,8 @@ enum Stage<H> {
 
 impl<H> Pace<H> {
     /// Of a job that begins now.
-    pub(super) fn new(lane: Arc<Lane>, manner: Manner, held: H) -> Self {
-        Self { lane, manner, begun: Instant::now(), stage: Mutex::new(Stage::OnWorker(held)) }
+    pub(super) fn new(lane: Arc<Lane>, terms: Terms, held: H) -> Self {
+        Self { lane, terms, begun: Instant::now(), stage: Mutex::new(Stage::OnWorker(held)) }
     }
 
     /// Makes way if the job has run for long; on its own thread, which then steps back and is of no use to others.
@@ -137,7 +116,7 @@ impl<H> Pace<H> {
         }
         // Whatever happens, the worker is free when this is over.
         let Stage::OnWorker(held) = std::mem::replace(&mut *stage, Stage::Refused) else { return };
-        if let Some(place) = self.lane.take(held, self.manner, is_cancelled) {
+        if let Some(place) = self.lane.take(held, &self.terms, is_cancelled) {
             background::step_back();
             *stage = Stage::Long { _place: place };
         }
@@ -166,42 +145,46 @@ mod tests {
         false
     }
 
-    fn prompt(lane: &Arc<Lane>) -> Option<Place> {
-        lane.take((), Manner::Prompt, never)
+    fn prompt() -> Terms {
+        Terms { client: Client::Key("a".to_owned()), deadline: None, manner: Manner::Prompt }
     }
 
     fn wait_for(lane: &Lane, waiting: usize) {
         while lane.jobs().waiting != waiting {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
     #[test]
-    fn as_many_run_as_there_are_places_and_as_many_wait() {
+    fn as_many_run_as_there_are_places_and_as_many_of_each_client_wait() {
         let lane = Lane::new(1);
-        let first = prompt(&lane).unwrap();
-        assert!(!lane.is_full());
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| prompt(&lane).is_some());
+        let first = lane.take((), &prompt(), never).unwrap();
+        let another = Terms { client: Client::Key("b".to_owned()), ..prompt() };
+        assert!(!lane.is_full_for(&prompt().client));
+        thread::scope(|scope| {
+            let take = |terms: Terms| scope.spawn(|| lane.take((), &{ terms }, never).is_some());
+            let second = take(prompt());
             wait_for(&lane, 1);
-            assert!(lane.is_full() && prompt(&lane).is_none());
+            assert!(lane.is_full_for(&prompt().client) && !lane.is_full_for(&another.client));
+            assert!(lane.take((), &prompt(), never).is_none());
             // Who has time waits all the same.
-            let third = scope.spawn(|| lane.take((), Manner::Patient, never).is_some());
+            let third = take(Terms { manner: Manner::Patient, ..prompt() });
             wait_for(&lane, 2);
+            let fourth = take(another);
+            wait_for(&lane, 3);
             drop(first);
-            assert!(second.join().unwrap() && third.join().unwrap());
+            assert!([second, third, fourth].into_iter().all(|taken| taken.join().unwrap()));
         });
-        let Jobs { running, waiting } = lane.jobs();
-        assert_eq!((running, waiting), (0, 0));
+        assert_eq!(lane.jobs(), Jobs { running: 0, waiting: 0 });
     }
 
     #[test]
     fn what_is_held_is_given_up_before_it_is_waited_and_a_job_that_nobody_wants_waits_no_longer() {
         let lane = Lane::new(1);
-        let _first = prompt(&lane).unwrap();
+        let _first = lane.take((), &prompt(), never).unwrap();
         let held = Arc::new(());
         let given_up = || Arc::strong_count(&held) == 1;
-        assert!(lane.take(Arc::clone(&held), Manner::Prompt, given_up).is_none());
+        assert!(lane.take(Arc::clone(&held), &prompt(), given_up).is_none());
         assert_eq!(lane.jobs().waiting, 0);
     }
 
@@ -209,12 +192,12 @@ mod tests {
     fn a_job_keeps_its_worker_until_it_has_taken_long() {
         let lane = Lane::new(1);
         let held = Arc::new(());
-        let mut pace = Pace::new(Arc::clone(&lane), Manner::Prompt, Arc::clone(&held));
+        let mut pace = Pace::new(Arc::clone(&lane), prompt(), Arc::clone(&held));
         pace.make_way(never);
         assert!(pace.on_worker().is_some() && Arc::strong_count(&held) == 2);
         pace.begun = Instant::now().checked_sub(BRIEF_MAX).unwrap();
         // This thread steps back for it.
-        std::thread::scope(|scope| scope.spawn(|| pace.make_way(never)).join()).unwrap();
+        thread::scope(|scope| scope.spawn(|| pace.make_way(never)).join()).unwrap();
         assert!(pace.on_worker().is_none() && !pace.is_refused());
         assert_eq!((Arc::strong_count(&held), lane.jobs().running), (1, 1));
         drop(pace);

@@ -35,8 +35,6 @@ use crate::guest::Guest;
 const CLIP: &str = "clips/cold_day_noisy.mp3";
 /// Time between two looks at the server's memory.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
-/// Least share of a guest's clips that must be answered in each phase, in percent. The others are refused as busy.
-const ANSWERED_MIN: usize = 90;
 
 /// Besets a server from all sides, and sees whether others are served and its memory stays bounded.
 #[derive(Debug, Parser)]
@@ -63,6 +61,9 @@ struct Cli {
     /// Most memory that the server may take, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4_096)]
     memory_max: u64,
+    /// Least share of the guest's clips that must be answered in each phase, in percent; the others may be refused
+    #[arg(long, value_name = "PERCENT", default_value_t = 90)]
+    answered_min: usize,
     /// The index instead of a small one of the test data; --clip must be in it
     #[arg(long, value_name = "DIR", requires = "clip")]
     index: Option<PathBuf>,
@@ -174,7 +175,7 @@ impl Phase {
             faults.push(format!("it took {} MiB", self.memory_mib));
         }
         let (answered, asked) = (self.guest.answered(), self.guest.asked);
-        if asked == 0 || answered * 100 < asked * ANSWERED_MIN {
+        if asked == 0 || answered * 100 < asked * cli.answered_min {
             faults.push(format!("{answered} of a guest's {asked} clips were answered"));
         }
         faults.iter_mut().for_each(|fault| *fault = format!("{}: {fault}", self.name));
