@@ -6,7 +6,7 @@
 //! timeouts. Workers go around among the clients ([`turns`]). Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
 //! make way for the others ([`long`]). There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
-//! Uploads, backups and long queries also get only the processor time that the others leave.
+//! Uploads and backups also get only the processor time that the others leave.
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
@@ -74,7 +74,7 @@ impl Work {
             Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop), metrics.clone())
         };
         Self {
-            queries: pool("queries", config.workers, Urgency::NowIfBrief).shedding(),
+            queries: pool("queries", config.workers, Urgency::Now).of_clips(),
             uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
             streams: Pool::new(
@@ -155,16 +155,14 @@ pub(crate) struct Pool {
     metrics: Metrics,
     /// Where it is known, jobs are refused that would wait for too long.
     pressure: Option<Arc<Pressure>>,
-    /// Where jobs go that take long, if they must make way.
-    lane: Arc<Lane>,
+    /// Where jobs go that take long, if they make way.
+    lane: Option<Arc<Lane>>,
 }
 
 /// Which work goes first where processors are short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Urgency {
     Now,
-    /// The same, unless it takes long.
-    NowIfBrief,
     CanWait,
 }
 
@@ -173,17 +171,15 @@ impl Urgency {
     async fn spawn<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         match self {
             Self::Now => tokio::task::spawn_blocking(job).await.ok(),
-            Self::NowIfBrief | Self::CanWait => {
+            Self::CanWait => {
                 let (sender, result) = oneshot::channel();
                 let job = move || {
-                    if self == Self::CanWait {
-                        background::step_back();
-                    }
+                    background::step_back();
                     // Nobody may be waiting any more.
                     let _ = sender.send(job());
                 };
                 // Of its own, because a thread that has stepped back is of no use to others.
-                thread::Builder::new().name("earmark-job".to_owned()).spawn(job).ok()?;
+                thread::Builder::new().name("earmark-can-wait".to_owned()).spawn(job).ok()?;
                 result.await.ok()
             }
         }
@@ -259,13 +255,14 @@ impl Pool {
             stop,
             metrics,
             pressure: None,
-            lane: Lane::new(workers as usize),
+            lane: None,
         }
     }
 
-    /// The same pool, that sheds what would make everybody wait.
-    fn shedding(self) -> Self {
-        Self { pressure: Some(Arc::new(Pressure::new())), ..self }
+    /// The same pool, that sheds what would make everybody wait, and whose long jobs make way.
+    fn of_clips(self) -> Self {
+        let lane = Some(Lane::new(self.workers as usize));
+        Self { pressure: Some(Arc::new(Pressure::new())), lane, ..self }
     }
 
     /// Why a job of the client that came now would be refused, if it would; so that nobody need send one.
@@ -284,7 +281,8 @@ impl Pool {
     /// `RESOURCE_EXHAUSTED`.
     pub(crate) fn check_size(&self, bytes: usize, terms: &Terms) -> Result<(), Status> {
         let is_prompt = terms.manner == Manner::Prompt;
-        if bytes > LONG_BYTES && is_prompt && self.lane.is_full_for(&terms.client) {
+        let is_full = || self.lane.as_ref().is_some_and(|lane| lane.is_full_for(&terms.client));
+        if bytes > LONG_BYTES && is_prompt && is_full() {
             return Err(self.refuse(Refusal::LongFull));
         }
         Ok(())
@@ -296,11 +294,12 @@ impl Pool {
         match (&self.pressure, terms.manner) {
             (Some(pressure), Manner::Prompt) => {
                 let client = &terms.client;
+                let is_long = self.lane.as_ref().is_some_and(|lane| lane.is_known(client));
                 let queue = Queue {
                     ahead: self.running.ahead(client),
                     workers: self.workers as usize,
                     is_free: self.running.jobs().running < self.workers as usize,
-                    is_only: !self.running.is_known(client) && !self.lane.is_known(client),
+                    is_only: !is_long && !self.running.is_known(client),
                 };
                 pressure.patience(queue, now, terms.deadline)
             }
@@ -316,9 +315,13 @@ impl Pool {
         Load { pool: self.name, running, waiting }
     }
 
+    fn long_jobs(&self) -> Jobs {
+        self.lane.as_ref().map_or(Jobs { running: 0, waiting: 0 }, |lane| lane.jobs())
+    }
+
     /// What runs and waits in the long places.
     fn long_load(&self) -> Load {
-        let Jobs { running, waiting } = self.lane.jobs();
+        let Jobs { running, waiting } = self.long_jobs();
         Load { pool: "long_queries", running, waiting }
     }
 
@@ -384,11 +387,12 @@ impl Pool {
             };
             let task = pool.urgency.spawn(move || {
                 let held = (admitted, running);
-                let makes_way = pool.urgency == Urgency::NowIfBrief;
-                let (pace, _held) = if makes_way {
-                    (Some(Arc::new(Pace::new(Arc::clone(&pool.lane), terms, held))), None)
-                } else {
-                    (None, Some(held))
+                let (pace, _held) = match &pool.lane {
+                    None => (None, Some(held)),
+                    Some(lane) => {
+                        let (lane, workers) = (Arc::clone(lane), Arc::clone(&pool.running));
+                        (Some(Arc::new(Pace::new(lane, workers, terms, held))), None)
+                    }
                 };
                 let cancel = Cancel { abandoned, stop, pace };
                 let _part_of = context.map(Context::attach);
@@ -399,10 +403,8 @@ impl Pool {
                 let begun = Instant::now();
                 let done = std::panic::catch_unwind(AssertUnwindSafe(|| job(&cancel)));
                 if let Some(pressure) = &pool.pressure {
-                    pressure.took(cancel.pace.as_ref().map_or_else(
-                        || begun.elapsed(),
-                        |pace| pace.on_worker().unwrap_or(long::BRIEF_MAX),
-                    ));
+                    let worked = cancel.pace.as_ref().map(|pace| pace.worked());
+                    pressure.took(worked.unwrap_or_else(|| begun.elapsed()));
                 }
                 // Whatever the job makes of it that it had to end.
                 if cancel.pace.as_ref().is_some_and(|pace| pace.is_refused())
@@ -439,7 +441,7 @@ impl Pool {
     /// Waits until nothing runs.
     async fn idle(&self) {
         let is_busy = |jobs: Jobs| jobs.running + jobs.waiting > 0;
-        while is_busy(self.running.jobs()) || is_busy(self.lane.jobs()) {
+        while is_busy(self.running.jobs()) || is_busy(self.long_jobs()) {
             tokio::time::sleep(IDLE_LOOK_PERIOD).await;
         }
     }
@@ -502,12 +504,15 @@ mod tests {
     /// Files of hours, or of days of silence, must not hold the workers that clips of seconds need.
     #[tokio::test]
     async fn a_long_job_makes_way_and_more_than_there_is_room_for_are_refused() {
-        let pool = Pool::new("test", 1, 4, Urgency::NowIfBrief, Arc::default(), Metrics::new());
-        let prompt = || Terms { manner: Manner::Prompt, ..Terms::default() };
+        let pool = Pool::new("test", 1, 4, Urgency::Now, Arc::default(), Metrics::new()).of_clips();
+        let of = |client: &str| {
+            let client = Client::Key(client.to_owned());
+            Terms { client, deadline: None, manner: Manner::Prompt }
+        };
         let ended = Arc::new(AtomicBool::new(false));
         let long = || {
             let ended = Arc::clone(&ended);
-            tokio::spawn(pool.run_for(prompt(), move |cancel| {
+            tokio::spawn(pool.run_for(of("a"), move |cancel| {
                 while !ended.load(Ordering::Relaxed) {
                     cancel.check()?;
                     thread::sleep(Duration::from_millis(1));
@@ -515,30 +520,33 @@ mod tests {
                 Ok(1)
             }))
         };
-        let jobs = || {
-            let Jobs { running, waiting } = pool.lane.jobs();
-            (running, waiting)
+        let begun = async || {
+            while pool.load().running == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         };
-        let first = long();
-        while jobs() != (1, 0) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut jobs = Vec::new();
+        for long_jobs in [(1, 0), (1, 1), (1, 1)] {
+            jobs.push(long());
+            begun().await;
+            // Of somebody who asks for nothing else.
+            assert_eq!(pool.run_for(of("b"), |_| Ok(2)).await.unwrap(), 2);
+            let Jobs { running, waiting } = pool.long_jobs();
+            assert_eq!((running, waiting), long_jobs);
         }
-        assert_eq!(pool.run(|_| Ok(2)).await.unwrap(), 2, "the worker is free");
-        let second = long();
-        while jobs() != (1, 1) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let refused = long().await.unwrap().unwrap_err();
+        let refused = jobs.pop().unwrap().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
-        assert!(pool.check_size(LONG_BYTES, &prompt()).is_ok());
-        assert!(pool.check_size(LONG_BYTES + 1, &Terms::default()).is_ok());
-        assert!(pool.check_size(LONG_BYTES + 1, &prompt()).is_err());
-        assert_eq!(pool.run(|_| Ok(3)).await.unwrap(), 3);
+        assert!(pool.check_size(LONG_BYTES, &of("a")).is_ok());
+        assert!(pool.check_size(LONG_BYTES + 1, &of("a")).is_err());
+        assert!(pool.check_size(LONG_BYTES + 1, &of("b")).is_ok());
+        let patient = Terms { manner: Manner::Patient, ..of("a") };
+        assert!(pool.check_size(LONG_BYTES + 1, &patient).is_ok());
         ended.store(true, Ordering::Relaxed);
-        assert_eq!(first.await.unwrap().unwrap(), 1);
-        assert_eq!(second.await.unwrap().unwrap(), 1);
+        for job in jobs {
+            assert_eq!(job.await.unwrap().unwrap(), 1);
+        }
         pool.idle().await;
-        assert_eq!(jobs(), (0, 0));
+        assert_eq!(pool.long_load().running, 0);
     }
 
     #[cfg(target_os = "linux")]

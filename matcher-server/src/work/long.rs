@@ -1,29 +1,28 @@
 //! Jobs that take long make way for those that do not.
 //!
 //! A clip of seconds is done in milliseconds; one of an hour takes seconds, and a file of a megabyte may hold days of
-//! silence, which nobody knows before it is decoded. So a job that has run for [`BRIEF_MAX`] gives its worker to the next one:
+//! silence, which nobody knows before it is decoded. So a job that has run for [`BRIEF_MAX`] gives its worker to the next one,
+//! once somebody waits for it:
 //!
 //! ```text
-//! queue ─▶ worker ─ done in time ─▶ answer
-//!            └─ takes long ─▶ (waits for) a long place, behind all workers ─▶ answer
+//! queue ─▶ worker ─ done in time, or nobody waits ─▶ answer
+//!            └─ takes long, and somebody waits ─▶ (waits for) a long place ─▶ answer
 //! ```
 //!
-//! There are as many long places as workers, and as many jobs of each client may wait for one. Jobs on them have the
-//! processor time that others leave, but a share of it for sure ([`background`]). What comes beyond that is refused; large
-//! clips before they are begun ([`Lane::is_full_for`]), because most of them take long.
+//! There are as many long places as workers, and as many jobs of each client may wait for one, which only those do that are
+//! in the way of another client. What comes beyond that is refused; large clips before they are begun
+//! ([`Lane::is_full_for`]), because most of them take long.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fingerprint_core::background;
-
 use super::turns::{Jobs, Place, Turns};
 use super::{Manner, Terms};
 use crate::client::Client;
 
-/// How long a job may have its worker: more than a search for any change takes of a clip of some ten seconds.
-pub(super) const BRIEF_MAX: Duration = Duration::from_millis(300);
+/// How long a job has its worker for sure: more than a search for any change takes of a clip of some ten seconds.
+pub(super) const BRIEF_MAX: Duration = Duration::from_millis(250);
 /// How often a job that waits for a place looks for it, and whether its answer is still wanted.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
@@ -55,7 +54,12 @@ impl Lane {
         self.turns.is_full_for(client, self.waiting_max)
     }
 
-    /// Takes a place for a job that gives up `held` for it; waits for one. `None` if there is no room to wait in, which
+    /// A place at once, if one is free.
+    fn try_take(&self, client: &Client) -> Option<Place<Client>> {
+        self.turns.try_take(client)
+    }
+
+    /// Waits for a place for a job that gives up `held` for it. `None` if there is no room to wait in, which
     /// only a prompt job needs, or `is_cancelled` meanwhile.
     fn take<H>(
         &self,
@@ -79,10 +83,12 @@ impl Lane {
     }
 }
 
-/// How far a job has come, which holds `H` while it has a worker.
+/// How far a job has come.
 #[derive(Debug)]
 pub(super) struct Pace<H> {
     lane: Arc<Lane>,
+    /// Where others wait for the worker.
+    workers: Arc<Turns<Client>>,
     terms: Terms,
     begun: Instant,
     stage: Mutex<Stage<H>>,
@@ -90,46 +96,59 @@ pub(super) struct Pace<H> {
 
 #[derive(Debug)]
 enum Stage<H> {
+    /// It has a worker, and holds what comes with that.
     OnWorker(H),
-    Long {
-        _place: Place<Client>,
-    },
-    /// There was no place for it.
-    Refused,
+    /// It had a worker for so long, and made way. Without a place it must end.
+    Away { worked: Duration, place: Option<Place<Client>> },
 }
 
 impl<H> Pace<H> {
     /// Of a job that begins now.
-    pub(super) fn new(lane: Arc<Lane>, terms: Terms, held: H) -> Self {
-        Self { lane, terms, begun: Instant::now(), stage: Mutex::new(Stage::OnWorker(held)) }
+    pub(super) fn new(lane: Arc<Lane>, workers: Arc<Turns<Client>>, terms: Terms, held: H) -> Self {
+        let stage = Mutex::new(Stage::OnWorker(held));
+        Self { lane, workers, terms, begun: Instant::now(), stage }
     }
 
-    /// Makes way if the job has run for long; on its own thread, which then steps back and is of no use to others.
-    /// Waits for a place if it must, unless the job `is_cancelled`.
+    /// Makes way if the job has run for long, and somebody waits. Waits for a place if it must, unless the job
+    /// `is_cancelled`.
     pub(super) fn make_way(&self, is_cancelled: impl Fn() -> bool) {
-        if self.begun.elapsed() < BRIEF_MAX {
+        let worked = self.begun.elapsed();
+        if worked < BRIEF_MAX {
             return;
         }
         let mut stage = self.lock();
-        if !matches!(*stage, Stage::OnWorker(_)) {
+        let Stage::OnWorker(_) = *stage else { return };
+        let (is_waited_for, by_others) = self.workers.waiters(&self.terms.client);
+        if !is_waited_for {
             return;
         }
-        // Whatever happens, the worker is free when this is over.
-        let Stage::OnWorker(held) = std::mem::replace(&mut *stage, Stage::Refused) else { return };
-        if let Some(place) = self.lane.take(held, &self.terms, is_cancelled) {
-            background::step_back();
-            *stage = Stage::Long { _place: place };
+        let free = self.lane.try_take(&self.terms.client);
+        if free.is_none() && !by_others {
+            return;
         }
+        let away = Stage::Away { worked, place: None };
+        let held = std::mem::replace(&mut *stage, away);
+        let place = match free {
+            Some(place) => {
+                drop(held);
+                Some(place)
+            }
+            None => self.lane.take(held, &self.terms, is_cancelled),
+        };
+        *stage = Stage::Away { worked, place };
     }
 
     /// True if it had to make way, and there was no place.
     pub(super) fn is_refused(&self) -> bool {
-        matches!(*self.lock(), Stage::Refused)
+        matches!(*self.lock(), Stage::Away { place: None, .. })
     }
 
-    /// How long the job had its worker, if it has it now.
-    pub(super) fn on_worker(&self) -> Option<Duration> {
-        matches!(*self.lock(), Stage::OnWorker(_)).then(|| self.begun.elapsed())
+    /// How long the job has had a worker.
+    pub(super) fn worked(&self) -> Duration {
+        match *self.lock() {
+            Stage::OnWorker(_) => self.begun.elapsed(),
+            Stage::Away { worked, .. } => worked,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage<H>> {
@@ -149,6 +168,10 @@ mod tests {
         Terms { client: Client::Key("a".to_owned()), deadline: None, manner: Manner::Prompt }
     }
 
+    fn another() -> Terms {
+        Terms { client: Client::Key("b".to_owned()), ..prompt() }
+    }
+
     fn wait_for(lane: &Lane, waiting: usize) {
         while lane.jobs().waiting != waiting {
             thread::yield_now();
@@ -158,19 +181,21 @@ mod tests {
     #[test]
     fn as_many_run_as_there_are_places_and_as_many_of_each_client_wait() {
         let lane = Lane::new(1);
-        let first = lane.take((), &prompt(), never).unwrap();
-        let another = Terms { client: Client::Key("b".to_owned()), ..prompt() };
+        let first = lane.try_take(&prompt().client).unwrap();
         assert!(!lane.is_full_for(&prompt().client));
         thread::scope(|scope| {
-            let take = |terms: Terms| scope.spawn(|| lane.take((), &{ terms }, never).is_some());
+            let take = |terms: Terms| {
+                let lane = &lane;
+                scope.spawn(move || lane.take((), &terms, never).is_some())
+            };
             let second = take(prompt());
             wait_for(&lane, 1);
-            assert!(lane.is_full_for(&prompt().client) && !lane.is_full_for(&another.client));
+            assert!(lane.is_full_for(&prompt().client) && !lane.is_full_for(&another().client));
             assert!(lane.take((), &prompt(), never).is_none());
             // Who has time waits all the same.
             let third = take(Terms { manner: Manner::Patient, ..prompt() });
             wait_for(&lane, 2);
-            let fourth = take(another);
+            let fourth = take(another());
             wait_for(&lane, 3);
             drop(first);
             assert!([second, third, fourth].into_iter().all(|taken| taken.join().unwrap()));
@@ -181,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_held_is_given_up_before_it_is_waited_and_a_job_that_nobody_wants_waits_no_longer() {
         let lane = Lane::new(1);
-        let _first = lane.take((), &prompt(), never).unwrap();
+        let _first = lane.try_take(&prompt().client).unwrap();
         let held = Arc::new(());
         let given_up = || Arc::strong_count(&held) == 1;
         assert!(lane.take(Arc::clone(&held), &prompt(), given_up).is_none());
@@ -189,18 +214,35 @@ mod tests {
     }
 
     #[test]
-    fn a_job_keeps_its_worker_until_it_has_taken_long() {
-        let lane = Lane::new(1);
-        let held = Arc::new(());
-        let mut pace = Pace::new(Arc::clone(&lane), prompt(), Arc::clone(&held));
+    fn a_job_keeps_its_worker_until_it_has_taken_long_and_is_waited_for() {
+        let (lane, workers) = (Lane::new(1), Turns::new(1));
+        let worker = workers.try_take(&prompt().client);
+        let new = |terms| Pace::new(Arc::clone(&lane), Arc::clone(&workers), terms, ());
+        let is_away = |pace: &Pace<()>| !matches!(*pace.lock(), Stage::OnWorker(()));
+        let long_ago = Instant::now().checked_sub(BRIEF_MAX).unwrap();
+        let mut pace = new(prompt());
+        {
+            let _waiter = workers.wait(prompt().client, 1).unwrap();
+            pace.make_way(never);
+            assert!(!is_away(&pace), "it has just begun");
+            pace.begun = long_ago;
+        }
         pace.make_way(never);
-        assert!(pace.on_worker().is_some() && Arc::strong_count(&held) == 2);
-        pace.begun = Instant::now().checked_sub(BRIEF_MAX).unwrap();
-        // This thread steps back for it.
-        thread::scope(|scope| scope.spawn(|| pace.make_way(never)).join()).unwrap();
-        assert!(pace.on_worker().is_none() && !pace.is_refused());
-        assert_eq!((Arc::strong_count(&held), lane.jobs().running), (1, 1));
-        drop(pace);
+        assert!(!is_away(&pace), "nobody waits");
+        let waiter = workers.wait(prompt().client, 1).unwrap();
+        pace.make_way(never);
+        assert!(is_away(&pace) && !pace.is_refused() && pace.worked() >= BRIEF_MAX);
+        assert_eq!(lane.jobs().running, 1);
+
+        // There is no other place: it stays, as long as no other client waits.
+        let mut second = new(prompt());
+        second.begun = long_ago;
+        second.make_way(never);
+        assert!(!is_away(&second));
+        let _other_waiter = workers.wait(another().client, 1).unwrap();
+        second.make_way(|| true);
+        assert!(is_away(&second) && second.is_refused());
+        drop((pace, waiter, worker));
         assert_eq!(lane.jobs().running, 0);
     }
 }

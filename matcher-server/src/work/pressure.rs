@@ -26,6 +26,8 @@ const CALM_MAX: Duration = Duration::from_millis(100);
 const BURST_PATIENCE: Duration = Duration::from_secs(1);
 /// What any job may wait: a tick of the timer and the hand-over take as long.
 const LEAST_PATIENCE: Duration = Duration::from_millis(4);
+/// What others' jobs may take longer than they should until they make way: they look at each chunk of audio.
+const CHUNK_MAX: Duration = Duration::from_millis(50);
 /// A job counts as no longer than this: one file of hours says nothing of the next clip.
 const TIME_MAX: Duration = Duration::from_secs(2);
 /// Share of a job's time in the mean: the last 50 count most.
@@ -127,7 +129,7 @@ impl Queue {
         if !self.is_only || self.ahead > workers {
             return Duration::ZERO;
         }
-        BRIEF_MAX.mul_f64(1.0 + self.ahead as f64 / workers as f64)
+        (BRIEF_MAX + CHUNK_MAX).mul_f64(1.0 + self.ahead as f64 / workers as f64)
     }
 }
 
@@ -179,7 +181,10 @@ mod tests {
             let queue = Queue { is_only: true, ..queue(ahead) };
             pressure.patience(queue, later, None)
         };
-        assert_eq!([0, 1, 2].map(only), [2, 3, 4].map(|halves| Ok(BRIEF_MAX * halves / 2)));
+        assert_eq!(
+            [0, 1, 2].map(only),
+            [2, 3, 4].map(|halves| Ok((BRIEF_MAX + CHUNK_MAX) * halves / 2))
+        );
         assert_eq!(only(3), Err(Refusal::QueueSlow));
     }
 

@@ -120,6 +120,12 @@ impl<C: Eq + Hash + Clone> Turns<C> {
         own + state.queues.iter().map(of_others).sum::<usize>()
     }
 
+    /// True if somebody waits; and if anybody else than `client` does.
+    pub(super) fn waiters(&self, client: &C) -> (bool, bool) {
+        let state = self.lock();
+        (state.waiting > 0, state.waiting > state.waiting_of(client))
+    }
+
     /// True if `client` has a place, or waits for one.
     pub(super) fn is_known(&self, client: &C) -> bool {
         let state = self.lock();
@@ -246,6 +252,7 @@ mod tests {
         let mut waiting: Vec<_> =
             "aaaabbc".chars().map(|client| (client, turn(&turns, client))).collect();
         assert_eq!(turns.jobs(), Jobs { running: 1, waiting: 7 });
+        assert_eq!(turns.waiters(&'a'), (true, true));
         // c: its own, and two of a and b each; a new client: one of each; a: its own, both of b, and that of c.
         assert_eq!(['c', 'd', 'a'].map(|client| turns.ahead(&client)), [5, 3, 7]);
         let mut served = String::new();
@@ -284,7 +291,9 @@ mod tests {
     fn a_client_has_so_many_turns_and_no_more() {
         let turns = Turns::new(1);
         let _place = turns.try_take(&'x');
+        assert_eq!(turns.waiters(&'a'), (false, false));
         let _first = turns.wait('a', 1).unwrap();
+        assert_eq!(['a', 'b'].map(|client| turns.waiters(&client)), [(true, false), (true, true)]);
         assert!(turns.is_full_for(&'a', 1) && turns.wait('a', 1).is_none());
         assert!(!turns.is_full_for(&'a', 2) && !turns.is_full_for(&'b', 1));
         assert!(turns.wait('a', 2).is_some() && turns.wait('b', 1).is_some());
