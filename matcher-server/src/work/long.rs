@@ -23,6 +23,9 @@ use crate::client::Client;
 
 /// How long a job has its worker for sure: more than a search for any change takes of a clip of some ten seconds.
 pub(super) const BRIEF_MAX: Duration = Duration::from_millis(250);
+/// The same where only jobs of its own client wait. More jobs than processors make all of them slower, and whoever sends
+/// more songs than the server can do has nothing of that.
+const BRIEF_MAX_OWN: Duration = Duration::from_secs(1);
 /// How often a job that waits for a place looks for it, and whether its answer is still wanted.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
@@ -119,7 +122,7 @@ impl<H> Pace<H> {
         let mut stage = self.lock();
         let Stage::OnWorker(_) = *stage else { return };
         let (is_waited_for, by_others) = self.workers.waiters(&self.terms.client);
-        if !is_waited_for {
+        if !is_waited_for || (!by_others && worked < BRIEF_MAX_OWN) {
             return;
         }
         let free = self.lane.try_take(&self.terms.client);
@@ -219,12 +222,15 @@ mod tests {
         let worker = workers.try_take(&prompt().client);
         let new = |terms| Pace::new(Arc::clone(&lane), Arc::clone(&workers), terms, ());
         let is_away = |pace: &Pace<()>| !matches!(*pace.lock(), Stage::OnWorker(()));
-        let long_ago = Instant::now().checked_sub(BRIEF_MAX).unwrap();
+        let long_ago = Instant::now().checked_sub(BRIEF_MAX_OWN).unwrap();
         let mut pace = new(prompt());
         {
             let _waiter = workers.wait(prompt().client, 1).unwrap();
             pace.make_way(never);
             assert!(!is_away(&pace), "it has just begun");
+            pace.begun = Instant::now().checked_sub(BRIEF_MAX).unwrap();
+            pace.make_way(never);
+            assert!(!is_away(&pace), "only its own client waits");
             pace.begun = long_ago;
         }
         pace.make_way(never);

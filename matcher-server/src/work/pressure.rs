@@ -134,7 +134,8 @@ impl Queue {
 }
 
 impl State {
-    /// What most jobs stay below: the mean and twice the deviation.
+    /// What most jobs stay below: the mean and twice the deviation. With the mean alone the queue runs empty now and then,
+    /// which looks like calm, and is followed by a burst: answers came later, not sooner.
     fn usual(&self) -> Duration {
         let variance = (self.square_s2 - self.mean_s * self.mean_s).max(0.0);
         Duration::from_secs_f64(self.mean_s + 2.0 * variance.sqrt())
