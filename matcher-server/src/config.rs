@@ -104,8 +104,8 @@ pub struct Settings {
     /// Uploads decoded at a time [default: half as many as workers].
     #[arg(long, env = "EARMARK_SERVER_UPLOAD_WORKERS", value_name = "N")]
     upload_workers: Option<usize>,
-    /// Requests open at a time, those still being received included; three quarters of them may bring audio, and half
-    /// those of one client, which is a key, or without keys an address [default: 256].
+    /// Requests open at a time, those still being received included; three quarters of them may bring audio, at most half
+    /// of these of one client, which is a key, or without keys an address [default: 256].
     #[arg(long, env = "EARMARK_SERVER_REQUESTS_OPEN_MAX", value_name = "N")]
     requests_open_max: Option<usize>,
     /// Memory for the messages of all open requests together. Each has its part of half of it for sure (2 MiB by

@@ -52,10 +52,9 @@ const PASSING_CALLS: [&str; 4] =
 /// Other calls that bring more than a few words.
 const LARGE_CALLS: [&str; 1] = ["BatchMatch"];
 
-/// Of the places for requests these are for such calls, and these for those of one client: who reads, or asks how the
-/// server does, finds one though all who send audio are slow, and who sends audio though one client fills all it may.
+/// Of the places for requests these are for such calls: who reads, or asks how the server does, finds one though all who
+/// send audio are slow.
 const BRINGING_SHARE: (usize, usize) = (3, 4);
-const CLIENT_SHARE: (usize, usize) = (1, 2);
 
 /// Longer than any backup takes, and short enough for every timer.
 const NO_TIME_LIMIT: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -92,9 +91,8 @@ impl Limits {
             message_bytes_max: config.message_bytes_max,
             open: Arc::new(Semaphore::new(config.requests_open_max)),
             bringing: {
-                let of =
-                    |share: (usize, usize)| (config.requests_open_max * share.0).div_ceil(share.1);
-                Places::new(of(BRINGING_SHARE), of(CLIENT_SHARE))
+                let (part, whole) = BRINGING_SHARE;
+                Places::shared((config.requests_open_max * part).div_ceil(whole))
             },
             budget: Budget::new(
                 config.requests_memory_max,
@@ -115,7 +113,7 @@ impl Limits {
             self.metrics.refused(refusal);
             match refusal {
                 Refusal::ClientRequestsOpen => {
-                    "this client (a key; without keys, an address) has half of all requests open that may be (requests-open-max); try again when one of them has ended"
+                    "this client (a key; without keys, an address) has as many requests open as are left for all others (of requests-open-max); try again when one of them has ended"
                 }
                 _ => "server is busy with other requests; try again in a moment",
             }

@@ -1,4 +1,12 @@
 //! Places, for connections or for requests: so many in all, and so many for one client, so that none can take them all.
+//!
+//! Where it is not said how many one client may have, it may have as many as are left over for others: one alone half of
+//! all, two a third each, and so on. Something is left however many clients take what they can.
+//!
+//! # Source
+//!
+//! A. K. Choudhury, E. L. Hahne, *Dynamic Queue Length Thresholds for Shared-Memory Packet Switches*, IEEE/ACM Transactions
+//! on Networking 6 (2), 1998, with α = 1.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,7 +21,8 @@ const NETWORK_MASK: u128 = u128::MAX << 64;
 #[derive(Debug)]
 pub(crate) struct Places<C: Eq + Hash> {
     count: usize,
-    per_client: usize,
+    /// `None`: as many as are left over.
+    per_client: Option<usize>,
     taken: Mutex<Taken<C>>,
 }
 
@@ -43,6 +52,15 @@ pub(crate) struct Place<C: Eq + Hash> {
 impl<C: Eq + Hash + Clone> Places<C> {
     /// `count` places, of which one client may have `per_client`.
     pub(crate) fn new(count: usize, per_client: usize) -> Arc<Self> {
+        Self::with(count, Some(per_client))
+    }
+
+    /// `count` places, of which one client may have as many as are left over for others.
+    pub(crate) fn shared(count: usize) -> Arc<Self> {
+        Self::with(count, None)
+    }
+
+    fn with(count: usize, per_client: Option<usize>) -> Arc<Self> {
         let taken = Taken { count: 0, by_client: HashMap::new() };
         Arc::new(Self { count, per_client, taken: Mutex::new(taken) })
     }
@@ -54,7 +72,7 @@ impl<C: Eq + Hash + Clone> Places<C> {
             return Err(Full::All);
         }
         let of_client = taken.by_client.get(&client).copied().unwrap_or_default();
-        if of_client >= self.per_client {
+        if of_client >= self.per_client.unwrap_or(self.count - taken.count) {
             return Err(Full::OfClient);
         }
         taken.by_client.insert(client.clone(), of_client + 1);
@@ -115,6 +133,24 @@ mod tests {
         let again = take("192.0.2.1").unwrap();
         drop((second, again));
         assert_eq!((places.taken_count(), places.lock().by_client.len()), (0, 0));
+    }
+
+    #[test]
+    fn however_many_clients_take_what_they_can_another_finds_a_place() {
+        let places = Places::shared(12);
+        let mut held = Vec::new();
+        let mut counts = Vec::new();
+        for client in ["a", "b", "c"] {
+            let before = held.len();
+            held.extend(std::iter::from_fn(|| places.take(client).ok()));
+            counts.push(held.len() - before);
+        }
+        assert_eq!(counts, [6, 3, 2], "half of what the others have left");
+        assert!(places.take("a").unwrap_err() == Full::OfClient);
+        assert!(places.take("d").is_ok());
+        let alone = Places::shared(1);
+        let _place = alone.take("a").unwrap();
+        assert!(alone.take("b").unwrap_err() == Full::All);
     }
 
     #[test]
