@@ -74,7 +74,7 @@ pub(crate) fn fingerprint_audio(
     );
     let decoded = Instant::now();
     let fingerprint = fingerprinter.finish();
-    let decoding = (decoded - begun).saturating_sub(fingerprinting);
+    let decoding = (decoded - begun).saturating_sub(fingerprinting + cancel.waited());
     let fingerprinting = fingerprinting + decoded.elapsed();
     metrics.spent(begun, &[(Stage::Decode, decoding), (Stage::Fingerprint, fingerprinting)]);
     Ok(fingerprint)

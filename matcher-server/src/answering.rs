@@ -10,7 +10,6 @@ use earmark_proto::v1::catalog_service_server::CatalogServiceServer;
 use earmark_proto::v1::match_service_server::MatchServiceServer;
 use fingerprint_core::index::Index;
 use fingerprint_core::params::Params;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{BoxFuture, Service};
@@ -31,7 +30,7 @@ use crate::metrics::{self, Metrics, Watched};
 use crate::security::Security;
 use crate::stream::{self, Streams};
 use crate::traces::Traces;
-use crate::work::Work;
+use crate::work::{Turns, Work};
 use crate::{Served, ServerError};
 
 /// Largest message with a piece of an upload, in bytes: 4 MiB of it; the same for all that keep the catalog.
@@ -74,7 +73,7 @@ impl Answering {
         let streams = Streams::new(Arc::clone(&index), params, Arc::clone(config), work.clone());
         let matcher = Matcher {
             streams: streams.clone(),
-            batch_turns: Arc::new(Semaphore::new(config.workers)),
+            batch_turns: Turns::new(config.workers),
             index: Arc::clone(&index),
             params,
             config: Arc::clone(config),

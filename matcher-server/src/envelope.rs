@@ -113,7 +113,7 @@ impl Limits {
             self.metrics.refused(refusal);
             match refusal {
                 Refusal::ClientRequestsOpen => {
-                    "this client (a key; without keys, an address) has as many requests open as are left for all others (of requests-open-max); try again when one of them has ended"
+                    "this client (a key; without keys, an address) has as many requests with audio open as are left for all others (of three quarters of requests-open-max); try again when one of them has ended"
                 }
                 _ => "server is busy with other requests; try again in a moment",
             }

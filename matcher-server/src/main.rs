@@ -68,10 +68,18 @@ fn start() -> anyhow::Result<()> {
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(());
     }
-    let config = settings.resolve()?;
+    // What is missing may be misspelt.
+    let unknown = unknown_variables(&Cli::command(), env::vars_os());
+    let config = settings.resolve().map_err(|error| {
+        let error = anyhow::Error::new(error);
+        match unknown.first() {
+            None => error,
+            Some(name) => error.context(format!("{name} is no setting; is it misspelt?")),
+        }
+    })?;
     telemetry::start(config.log_format, &config.log_level)
         .with_context(|| format!("log-level {:?} is not understood", config.log_level))?;
-    for name in unknown_variables(&Cli::command(), env::vars_os().map(|(name, _)| name)) {
+    for name in unknown {
         tracing::warn!("{name} is no setting, and does nothing; is it misspelt? --help names them");
     }
     // For what a follower writes; deleted in the end.

@@ -10,7 +10,6 @@ use fingerprint_core::decode::Input;
 use fingerprint_core::index::Index;
 use fingerprint_core::matching::{MatchOptions, match_fingerprint};
 use fingerprint_core::params::{Params, Role};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
@@ -25,7 +24,7 @@ use crate::reason::Reason;
 use crate::status;
 use crate::stream::{StreamAnswer, Streams};
 use crate::traces::Trace;
-use crate::work::{Manner, Terms, Work};
+use crate::work::{Manner, Terms, Turns, Work};
 
 /// Most clips of a batch.
 const BATCH_MAX: usize = 100;
@@ -45,8 +44,8 @@ pub(crate) struct Matcher {
     pub(crate) work: Work,
     pub(crate) streams: Streams,
     /// Clips of batches at a time, all batches together, as many as there are workers: the queue is for all
-    /// clients, and who sends batches has time.
-    pub(crate) batch_turns: Arc<Semaphore>,
+    /// clients, and who sends batches has time. They go around among the clients.
+    pub(crate) batch_turns: Arc<Turns<Client>>,
 }
 
 impl Matcher {
@@ -109,7 +108,7 @@ impl Matcher {
                 }
             };
             let is_cancelled = || cancel.is_over();
-            let searching = Instant::now();
+            let (searching, waited) = (Instant::now(), cancel.waited());
             let report = match_fingerprint(&*index, &query, &options, &params, &is_cancelled)
                 .map_err(status::from_match)?;
             let spent = &report.spent;
@@ -118,10 +117,12 @@ impl Matcher {
                 &[
                     (Stage::Lookup, spent.lookup),
                     (Stage::Vote, spent.vote),
-                    (Stage::Verify, spent.verify),
+                    // Where it is seen whether somebody waits.
+                    (Stage::Verify, spent.verify.saturating_sub(cancel.waited() - waited)),
                 ],
             );
-            let elapsed_ms = started.elapsed().as_secs_f64() * 1e3;
+            let elapsed = started.elapsed().saturating_sub(cancel.waited());
+            let elapsed_ms = elapsed.as_secs_f64() * 1e3;
             tracing::debug!(request_id, elapsed_ms, "clip searched");
             Ok(convert::match_response(report, query.duration_s(), elapsed_ms, request_id))
         });
@@ -169,8 +170,7 @@ impl v1::match_service_server::MatchService for Matcher {
                 trace.note("earmark.clip", i64::try_from(place).ok());
                 running.spawn(async move {
                     let answer = async {
-                        // Nobody closes it.
-                        let _turn = turn.acquire_owned().await;
+                        let _place = turn.wait(terms.client.clone()).await;
                         matcher.answer_in_batch(request, terms).await
                     };
                     (place, trace.around(answer).await)

@@ -1,7 +1,8 @@
 //! Places, for connections or for requests: so many in all, and so many for one client, so that none can take them all.
 //!
-//! Where it is not said how many one client may have, it may have as many as are left over for others: one alone half of
-//! all, two a third each, and so on. Something is left however many clients take what they can.
+//! Where it is not said how many one client may have, it may have as many as are left over for others: the first half of
+//! all, and each further one half of what is left. Nothing is taken back, but whoever lets a place go gets it again only
+//! if it still has no more than are left. It takes eight clients to fill 192 places.
 //!
 //! # Source
 //!
@@ -65,19 +66,35 @@ impl<C: Eq + Hash + Clone> Places<C> {
         Arc::new(Self { count, per_client, taken: Mutex::new(taken) })
     }
 
+    /// Whether there is a place for a client.
+    pub(crate) fn has_one_for(&self, client: &C) -> bool {
+        self.refusal(&self.lock(), client).is_none()
+    }
+
+    fn refusal(&self, taken: &Taken<C>, client: &C) -> Option<Full> {
+        if taken.count >= self.count {
+            return Some(Full::All);
+        }
+        let most = self.per_client.unwrap_or(self.count - taken.count);
+        (taken.of(client) >= most).then_some(Full::OfClient)
+    }
+
     /// A place for a client, or why there is none.
     pub(crate) fn take(self: &Arc<Self>, client: C) -> Result<Place<C>, Full> {
         let mut taken = self.lock();
-        if taken.count >= self.count {
-            return Err(Full::All);
+        if let Some(full) = self.refusal(&taken, &client) {
+            return Err(full);
         }
-        let of_client = taken.by_client.get(&client).copied().unwrap_or_default();
-        if of_client >= self.per_client.unwrap_or(self.count - taken.count) {
-            return Err(Full::OfClient);
-        }
+        let of_client = taken.of(&client);
         taken.by_client.insert(client.clone(), of_client + 1);
         taken.count += 1;
         Ok(Place { places: Arc::clone(self), client })
+    }
+}
+
+impl<C: Eq + Hash> Taken<C> {
+    fn of(&self, client: &C) -> usize {
+        self.by_client.get(client).copied().unwrap_or_default()
     }
 }
 
@@ -136,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_clients_take_what_they_can_another_finds_a_place() {
+    fn a_client_takes_half_of_what_others_have_left() {
         let places = Places::shared(12);
         let mut held = Vec::new();
         let mut counts = Vec::new();
@@ -145,9 +162,15 @@ mod tests {
             held.extend(std::iter::from_fn(|| places.take(client).ok()));
             counts.push(held.len() - before);
         }
-        assert_eq!(counts, [6, 3, 2], "half of what the others have left");
+        assert_eq!(counts, [6, 3, 2]);
         assert!(places.take("a").unwrap_err() == Full::OfClient);
-        assert!(places.take("d").is_ok());
+        assert!(!places.has_one_for(&"a") && places.has_one_for(&"d"));
+        let last = places.take("d").unwrap();
+        assert!(places.take("e").unwrap_err() == Full::All);
+        // What the first lets go is not its own any more.
+        drop(last);
+        held.remove(0);
+        assert!(places.take("a").unwrap_err() == Full::OfClient);
         let alone = Places::shared(1);
         let _place = alone.take("a").unwrap();
         assert!(alone.take("b").unwrap_err() == Full::All);

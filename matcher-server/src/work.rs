@@ -3,7 +3,7 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. Workers go around among the clients ([`turns`]). Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
+//! timeouts. Of clips no client has more than half of the queue, and workers go around among the clients ([`turns`]). Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
 //! make way for the others ([`long`]). There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
 //! Uploads and backups also get only the processor time that the others leave.
@@ -25,15 +25,17 @@ use std::time::{Duration, Instant};
 
 use fingerprint_core::background;
 use opentelemetry::Context;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use self::long::{Lane, Pace};
 use self::pressure::{Pressure, Queue};
-use self::turns::{Jobs, Place, Turns};
+pub(crate) use self::turns::Turns;
+use self::turns::{Jobs, Place};
 use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusal, Stage};
+use crate::places::{self, Places};
 use crate::reason::Reason;
 use crate::status;
 use crate::traces;
@@ -47,7 +49,8 @@ const IDLE_LOOK_PERIOD: Duration = Duration::from_millis(5);
 /// Longer than any request lasts.
 const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// A clip that is larger takes long, most likely: it is two minutes of MP3, or twelve seconds of CD.
+/// A clip that is larger takes long, most likely: it is two minutes of MP3. Of uncompressed audio it is twelve seconds,
+/// which would not, but is as much as each request has memory for.
 const LONG_BYTES: usize = 2 << 20;
 
 /// The pools of one server.
@@ -146,8 +149,8 @@ pub(crate) struct Pool {
     workers: u32,
     queue_len: usize,
     urgency: Urgency,
-    /// Permits for jobs that run or wait.
-    admission: Arc<Semaphore>,
+    /// Places for jobs that run or wait.
+    admission: Arc<Places<Client>>,
     /// Workers, and who waits for one.
     running: Arc<Turns<Client>>,
     /// Set when the server gives up on what still runs.
@@ -187,7 +190,7 @@ impl Urgency {
 }
 
 /// What a job holds while it runs: that it was let in, and its worker.
-type Held = (OwnedSemaphorePermit, Place<Client>);
+type Held = (places::Place<Client>, Place<Client>);
 
 /// Whether a job is to go on.
 #[derive(Debug, Clone)]
@@ -205,6 +208,11 @@ impl Cancel {
         let Some(pace) = &self.pace else { return self.is_cancelled() };
         pace.make_way(|| self.is_cancelled());
         self.is_cancelled() || pace.is_refused()
+    }
+
+    /// How long the job has waited since it made way.
+    pub(crate) fn waited(&self) -> Duration {
+        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.waited())
     }
 
     /// True if the answer is not wanted any more.
@@ -250,7 +258,7 @@ impl Pool {
             workers,
             queue_len,
             urgency,
-            admission: Arc::new(Semaphore::new(workers as usize + queue_len)),
+            admission: Places::new(workers as usize + queue_len, workers as usize + queue_len),
             running: Turns::new(workers as usize),
             stop,
             metrics,
@@ -261,13 +269,16 @@ impl Pool {
 
     /// The same pool, that sheds what would make everybody wait, and whose long jobs make way.
     fn of_clips(self) -> Self {
-        let lane = Some(Lane::new(self.workers as usize));
-        Self { pressure: Some(Arc::new(Pressure::new())), lane, ..self }
+        let workers = self.workers as usize;
+        let lane = Some(Lane::new(workers));
+        // So that one client alone may have as many wait as the setting says.
+        let admission = Places::shared(2 * (workers + self.queue_len));
+        Self { pressure: Some(Arc::new(Pressure::new())), lane, admission, ..self }
     }
 
     /// Why a job of the client that came now would be refused, if it would; so that nobody need send one.
     pub(crate) fn refusal(&self, client: &Client) -> Option<Refusal> {
-        if self.admission.available_permits() == 0 {
+        if !self.admission.has_one_for(client) {
             return Some(Refusal::QueueFull);
         }
         let client = client.clone();
@@ -368,7 +379,7 @@ impl Pool {
                 return Err(Reason::DeadlinePassed.status(text));
             }
             let patience = pool.patience(&terms).map_err(|refusal| pool.refuse(refusal))?;
-            let Ok(admitted) = Arc::clone(&pool.admission).try_acquire_owned() else {
+            let Ok(admitted) = pool.admission.take(terms.client.clone()) else {
                 return Err(pool.refuse(Refusal::QueueFull));
             };
             let queued = Instant::now();
@@ -380,8 +391,7 @@ impl Pool {
                 }
                 running
             } else {
-                let turn = pool.running.wait(terms.client.clone(), pool.queue_len);
-                let turn = turn.ok_or_else(|| pool.refuse(Refusal::QueueFull))?;
+                let turn = pool.running.wait(terms.client.clone());
                 let running = tokio::time::timeout(patience, turn).await;
                 running.map_err(|_| pool.refuse(Refusal::QueueSlow))?
             };
@@ -405,6 +415,9 @@ impl Pool {
                 if let Some(pressure) = &pool.pressure {
                     let worked = cancel.pace.as_ref().map(|pace| pace.worked());
                     pressure.took(worked.unwrap_or_else(|| begun.elapsed()));
+                }
+                if !cancel.waited().is_zero() {
+                    pool.metrics.spent(begun, &[(Stage::Queue, cancel.waited())]);
                 }
                 // Whatever the job makes of it that it had to end.
                 if cancel.pace.as_ref().is_some_and(|pace| pace.is_refused())
@@ -430,7 +443,12 @@ impl Pool {
     fn refuse(&self, refusal: Refusal) -> Status {
         tracing::debug!(pool = self.name, cause = refusal.name(), "refused");
         self.metrics.refused(refusal);
-        Reason::ServerBusy.status("server is busy; try again in a moment")
+        Reason::ServerBusy.status(match refusal {
+            Refusal::LongFull => {
+                "server is busy with long clips; send fewer of them at a time, or in a BatchMatch, or shorter ones, or try again in a moment"
+            }
+            _ => "server is busy; try again in a moment",
+        })
     }
 
     /// What tells work outside of the pool that the server gives up.
@@ -469,7 +487,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let queued = tokio::spawn(pool.run(|_| Ok(2)));
-        while pool.admission.available_permits() > 0 {
+        while pool.running.jobs().waiting == 0 {
             tokio::task::yield_now().await;
         }
         let refused = pool.run(|_| Ok(3)).await.unwrap_err();

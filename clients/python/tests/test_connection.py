@@ -71,11 +71,11 @@ def test_a_look_at_a_server_does_not_outlast_the_call() -> None:
 
         threading.Thread(target=hang_up_on_http2, daemon=True).start()
         host, port = listener.getsockname()
-        with Client(f"{host}:{port}", retries=0, timeout_s=0.5) as client:
+        with Client(f"{host}:{port}", retries=0, timeout_s=1.0) as client:
             start_s = time.monotonic()
             with pytest.raises(EarmarkError):
                 client.stats()
-            assert time.monotonic() - start_s < 1.5
+            assert time.monotonic() - start_s < 1.9
         # It was looked at indeed.
         assert held
         for connection in held:

@@ -125,8 +125,8 @@ pub enum MatchError {
 
 /// Searches `index` for the tracks that are in `query`.
 ///
-/// `is_cancelled` is asked before each candidate of each 15 s of the query, milliseconds of
-/// work; once it says so, the search ends.
+/// `is_cancelled` is asked before each look at the index for 15 s of the query, and before each candidate there,
+/// milliseconds of work; once it says so, the search ends.
 ///
 /// # Errors
 ///
@@ -296,6 +296,7 @@ impl Search<'_> {
         found: &mut Vec<Found>,
     ) -> Result<(), MatchError> {
         let Self { index, timeline, window, params, .. } = *self;
+        self.check_cancelled()?;
         let begun = Instant::now();
         let hits = hits::read_hits(index, timeline, window, family, scope, params)?;
         let read = Instant::now();

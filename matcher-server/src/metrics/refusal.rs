@@ -13,7 +13,7 @@ pub(crate) enum Refusal {
     QueueFull,
     /// It would have waited longer than clips take, or has.
     QueueSlow,
-    /// It takes long, and all places for that are taken.
+    /// It takes long and is in the way of others, and neither is there a place for that nor room to wait for one.
     LongFull,
     /// It would not have been done by its deadline.
     Deadline,

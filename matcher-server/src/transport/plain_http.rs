@@ -33,7 +33,8 @@ pub(super) async fn is_spoken_on(socket: &TcpStream) -> io::Result<bool> {
         0 => return Ok(false),
         length => &begin[..length],
     };
-    Ok(begin.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ') && begin != HTTP2_BEGIN)
+    let is_text = begin.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ');
+    Ok(is_text && !HTTP2_BEGIN.starts_with(begin))
 }
 
 /// Answers, and closes the connection. Whether the client has heard it does not matter.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! There are as many long places as workers, and as many jobs of each client may wait for one, which only those do that are
-//! in the way of another client. What comes beyond that is refused; large clips before they are begun
-//! ([`Lane::is_full_for`]), because most of them take long.
+//! in the way of another client: [`WAITING_MAX`] together, as each has a thread, and for [`WAIT_MAX`] at most. What comes
+//! beyond that is refused; large clips before they are begun ([`Lane::is_full_for`]), because most of them take long.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -26,6 +26,10 @@ pub(super) const BRIEF_MAX: Duration = Duration::from_millis(250);
 /// The same where only jobs of its own client wait. More jobs than processors make all of them slower, and whoever sends
 /// more songs than the server can do has nothing of that.
 const BRIEF_MAX_OWN: Duration = Duration::from_secs(1);
+/// Jobs of all clients that may wait for a long place.
+const WAITING_MAX: usize = 32;
+/// For how long: less than decoders in processes of their own may take, whose time goes on.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often a job that waits for a place looks for it, and whether its answer is still wanted.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
@@ -34,12 +38,12 @@ const LOOK_PERIOD: Duration = Duration::from_millis(20);
 pub(super) struct Lane {
     turns: Arc<Turns<Client>>,
     /// Jobs of one client that may wait for one of them.
-    waiting_max: usize,
+    of_client_max: usize,
 }
 
 impl Lane {
     pub(super) fn new(place_count: usize) -> Arc<Self> {
-        Arc::new(Self { turns: Turns::new(place_count), waiting_max: place_count })
+        Arc::new(Self { turns: Turns::new(place_count), of_client_max: place_count })
     }
 
     /// What runs and waits.
@@ -54,7 +58,7 @@ impl Lane {
 
     /// True if no job more of the client may even wait.
     pub(super) fn is_full_for(&self, client: &Client) -> bool {
-        self.turns.is_full_for(client, self.waiting_max)
+        self.turns.is_full_for(client, self.of_client_max, WAITING_MAX)
     }
 
     /// A place at once, if one is free.
@@ -70,15 +74,21 @@ impl Lane {
         terms: &Terms,
         is_cancelled: impl Fn() -> bool,
     ) -> Option<Place<Client>> {
-        let room = if terms.manner == Manner::Prompt { self.waiting_max } else { usize::MAX };
+        let client = terms.client.clone();
+        let is_prompt = terms.manner == Manner::Prompt;
         // It is counted here before it is no longer counted there: whoever waits until nothing runs must see it.
-        let mut turn = self.turns.wait(terms.client.clone(), room)?;
+        let mut turn = if is_prompt {
+            self.turns.wait_with_room(client, self.of_client_max, WAITING_MAX)?
+        } else {
+            self.turns.wait(client)
+        };
         drop(held);
+        let begun = Instant::now();
         loop {
             if let Some(place) = turn.poll_now() {
                 return Some(place);
             }
-            if is_cancelled() {
+            if is_cancelled() || (is_prompt && begun.elapsed() > WAIT_MAX) {
                 return None;
             }
             thread::sleep(LOOK_PERIOD);
@@ -101,8 +111,8 @@ pub(super) struct Pace<H> {
 enum Stage<H> {
     /// It has a worker, and holds what comes with that.
     OnWorker(H),
-    /// It had a worker for so long, and made way. Without a place it must end.
-    Away { worked: Duration, place: Option<Place<Client>> },
+    /// It had a worker for so long, made way, and waited. Without a place it must end.
+    Away { worked: Duration, waited: Duration, place: Option<Place<Client>> },
 }
 
 impl<H> Pace<H> {
@@ -129,7 +139,7 @@ impl<H> Pace<H> {
         if free.is_none() && !by_others {
             return;
         }
-        let away = Stage::Away { worked, place: None };
+        let away = Stage::Away { worked, waited: Duration::ZERO, place: None };
         let held = std::mem::replace(&mut *stage, away);
         let place = match free {
             Some(place) => {
@@ -138,7 +148,7 @@ impl<H> Pace<H> {
             }
             None => self.lane.take(held, &self.terms, is_cancelled),
         };
-        *stage = Stage::Away { worked, place };
+        *stage = Stage::Away { worked, waited: self.begun.elapsed() - worked, place };
     }
 
     /// True if it had to make way, and there was no place.
@@ -151,6 +161,14 @@ impl<H> Pace<H> {
         match *self.lock() {
             Stage::OnWorker(_) => self.begun.elapsed(),
             Stage::Away { worked, .. } => worked,
+        }
+    }
+
+    /// How long it has waited since.
+    pub(super) fn waited(&self) -> Duration {
+        match *self.lock() {
+            Stage::OnWorker(_) => Duration::ZERO,
+            Stage::Away { waited, .. } => waited,
         }
     }
 
@@ -225,7 +243,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(BRIEF_MAX_OWN).unwrap();
         let mut pace = new(prompt());
         {
-            let _waiter = workers.wait(prompt().client, 1).unwrap();
+            let _waiter = workers.wait(prompt().client);
             pace.make_way(never);
             assert!(!is_away(&pace), "it has just begun");
             pace.begun = Instant::now().checked_sub(BRIEF_MAX).unwrap();
@@ -235,7 +253,7 @@ mod tests {
         }
         pace.make_way(never);
         assert!(!is_away(&pace), "nobody waits");
-        let waiter = workers.wait(prompt().client, 1).unwrap();
+        let waiter = workers.wait(prompt().client);
         pace.make_way(never);
         assert!(is_away(&pace) && !pace.is_refused() && pace.worked() >= BRIEF_MAX);
         assert_eq!(lane.jobs().running, 1);
@@ -245,7 +263,7 @@ mod tests {
         second.begun = long_ago;
         second.make_way(never);
         assert!(!is_away(&second));
-        let _other_waiter = workers.wait(another().client, 1).unwrap();
+        let _other_waiter = workers.wait(another().client);
         second.make_way(|| true);
         assert!(is_away(&second) && second.is_refused());
         drop((pace, waiter, worker));

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 /// Places for which clients wait that are told apart by a `C`.
 #[derive(Debug)]
-pub(super) struct Turns<C: Eq + Hash + Clone> {
+pub(crate) struct Turns<C: Eq + Hash + Clone> {
     place_count: usize,
     state: Mutex<State<C>>,
 }
@@ -40,14 +40,14 @@ struct Ticket<C: Eq + Hash + Clone> {
 
 /// A place that is taken, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<C: Eq + Hash + Clone> {
+pub(crate) struct Place<C: Eq + Hash + Clone> {
     turns: Arc<Turns<C>>,
     client: C,
 }
 
 /// A place, once it is there: a future that can also be asked. Whoever drops it waits no longer.
 #[derive(Debug)]
-pub(super) struct Turn<C: Eq + Hash + Clone> {
+pub(crate) struct Turn<C: Eq + Hash + Clone> {
     turns: Arc<Turns<C>>,
     client: C,
     number: u64,
@@ -56,13 +56,13 @@ pub(super) struct Turn<C: Eq + Hash + Clone> {
 
 /// What runs and waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Jobs {
-    pub(super) running: usize,
-    pub(super) waiting: usize,
+pub(crate) struct Jobs {
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
 }
 
 impl<C: Eq + Hash + Clone> Turns<C> {
-    pub(super) fn new(place_count: usize) -> Arc<Self> {
+    pub(crate) fn new(place_count: usize) -> Arc<Self> {
         let state = State {
             free: place_count,
             waiting: 0,
@@ -75,7 +75,7 @@ impl<C: Eq + Hash + Clone> Turns<C> {
     }
 
     /// A place at once, if one is free; nobody waits then.
-    pub(super) fn try_take(self: &Arc<Self>, client: &C) -> Option<Place<C>> {
+    pub(crate) fn try_take(self: &Arc<Self>, client: &C) -> Option<Place<C>> {
         self.take(&mut self.lock(), client)
     }
 
@@ -85,19 +85,31 @@ impl<C: Eq + Hash + Clone> Turns<C> {
         Some(Place { turns: Arc::clone(self), client: client.clone() })
     }
 
-    /// Waits for a place as a client that may have `waiting_max` turns; `None` if it has them already.
-    pub(super) fn wait(self: &Arc<Self>, client: C, waiting_max: usize) -> Option<Turn<C>> {
+    /// Waits for a place.
+    pub(crate) fn wait(self: &Arc<Self>, client: C) -> Turn<C> {
+        self.queue(&mut self.lock(), client)
+    }
+
+    /// The same as a client that may have `of_client` turns, of `all` that may be had; `None` if it, or all, have them
+    /// already.
+    pub(crate) fn wait_with_room(
+        self: &Arc<Self>,
+        client: C,
+        of_client: usize,
+        all: usize,
+    ) -> Option<Turn<C>> {
         let mut state = self.lock();
+        (!state.is_full_for(&client, of_client, all)).then(|| self.queue(&mut state, client))
+    }
+
+    fn queue(self: &Arc<Self>, state: &mut State<C>, client: C) -> Turn<C> {
         let (sender, receiver) = oneshot::channel();
         let number = state.next_number;
         state.next_number += 1;
-        if let Some(place) = self.take(&mut state, &client) {
+        if let Some(place) = self.take(state, &client) {
             // Somebody holds the other end.
             let _ = sender.send(place);
         } else {
-            if state.waiting_of(&client) >= waiting_max {
-                return None;
-            }
             let own = state.queues.entry(client.clone()).or_default();
             let is_first = own.is_empty();
             own.push_back(Ticket { number, sender });
@@ -106,12 +118,11 @@ impl<C: Eq + Hash + Clone> Turns<C> {
             }
             state.waiting += 1;
         }
-        drop(state);
-        Some(Turn { turns: Arc::clone(self), client, number, receiver })
+        Turn { turns: Arc::clone(self), client, number, receiver }
     }
 
     /// Jobs that wait and come before another one of `client`.
-    pub(super) fn ahead(&self, client: &C) -> usize {
+    pub(crate) fn ahead(&self, client: &C) -> usize {
         let state = self.lock();
         let own = state.waiting_of(client);
         let of_others = |(other, queue): (&C, &VecDeque<_>)| {
@@ -121,25 +132,24 @@ impl<C: Eq + Hash + Clone> Turns<C> {
     }
 
     /// True if somebody waits; and if anybody else than `client` does.
-    pub(super) fn waiters(&self, client: &C) -> (bool, bool) {
+    pub(crate) fn waiters(&self, client: &C) -> (bool, bool) {
         let state = self.lock();
         (state.waiting > 0, state.waiting > state.waiting_of(client))
     }
 
     /// True if `client` has a place, or waits for one.
-    pub(super) fn is_known(&self, client: &C) -> bool {
+    pub(crate) fn is_known(&self, client: &C) -> bool {
         let state = self.lock();
         state.running.contains_key(client) || state.queues.contains_key(client)
     }
 
-    /// True if `client`, which may have `waiting_max` turns, cannot even wait.
-    pub(super) fn is_full_for(&self, client: &C, waiting_max: usize) -> bool {
-        let state = self.lock();
-        state.free == 0 && state.waiting_of(client) >= waiting_max
+    /// True if [`Self::wait_with_room`] has no room for another turn of `client`.
+    pub(crate) fn is_full_for(&self, client: &C, of_client: usize, all: usize) -> bool {
+        self.lock().is_full_for(client, of_client, all)
     }
 
     /// What runs and waits now.
-    pub(super) fn jobs(&self) -> Jobs {
+    pub(crate) fn jobs(&self) -> Jobs {
         let state = self.lock();
         Jobs { running: self.place_count - state.free, waiting: state.waiting }
     }
@@ -171,6 +181,10 @@ impl<C: Eq + Hash + Clone> State<C> {
         self.queues.get(client).map_or(0, VecDeque::len)
     }
 
+    fn is_full_for(&self, client: &C, of_client: usize, all: usize) -> bool {
+        self.free == 0 && (self.waiting >= all || self.waiting_of(client) >= of_client)
+    }
+
     /// The ticket whose turn it is, with its client; it waits no longer.
     fn next(&mut self) -> Option<(C, Ticket<C>)> {
         let client = self.round.pop_front()?;
@@ -194,7 +208,7 @@ impl<C: Eq + Hash + Clone> Drop for Place<C> {
 
 impl<C: Eq + Hash + Clone> Turn<C> {
     /// The place, if it is there.
-    pub(super) fn poll_now(&mut self) -> Option<Place<C>> {
+    pub(crate) fn poll_now(&mut self) -> Option<Place<C>> {
         self.receiver.try_recv().ok()
     }
 }
@@ -231,8 +245,6 @@ impl<C: Eq + Hash + Clone> Drop for Turn<C> {
 mod tests {
     use super::*;
 
-    const ANY: usize = usize::MAX;
-
     impl<C: Eq + Hash + Clone> State<C> {
         fn is_empty(&self) -> bool {
             self.running.is_empty() && self.queues.is_empty() && self.round.is_empty()
@@ -240,7 +252,7 @@ mod tests {
     }
 
     fn turn(turns: &Arc<Turns<char>>, client: char) -> Turn<char> {
-        turns.wait(client, ANY).unwrap()
+        turns.wait(client)
     }
 
     #[test]
@@ -291,15 +303,17 @@ mod tests {
     fn a_client_has_so_many_turns_and_no_more() {
         let turns = Turns::new(1);
         let _place = turns.try_take(&'x');
+        let wait = |client, of_client, all| turns.wait_with_room(client, of_client, all);
         assert_eq!(turns.waiters(&'a'), (false, false));
-        let _first = turns.wait('a', 1).unwrap();
+        let _first = wait('a', 1, 2).unwrap();
         assert_eq!(['a', 'b'].map(|client| turns.waiters(&client)), [(true, false), (true, true)]);
-        assert!(turns.is_full_for(&'a', 1) && turns.wait('a', 1).is_none());
-        assert!(!turns.is_full_for(&'a', 2) && !turns.is_full_for(&'b', 1));
-        assert!(turns.wait('a', 2).is_some() && turns.wait('b', 1).is_some());
+        assert!(turns.is_full_for(&'a', 1, 2) && wait('a', 1, 2).is_none());
+        assert!(!turns.is_full_for(&'b', 1, 2));
+        let _second = wait('b', 1, 2).unwrap();
+        assert!(turns.is_full_for(&'c', 1, 2) && wait('c', 1, 2).is_none());
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_place_is_lost_where_many_come_and_go() {
         let turns = Turns::new(2);
         let mut tasks = tokio::task::JoinSet::new();
@@ -307,7 +321,7 @@ mod tests {
             let turns = Arc::clone(&turns);
             tasks.spawn(async move {
                 for _ in 0..20 {
-                    let turn = turns.wait(number % 7, ANY).unwrap();
+                    let turn = turns.wait(number % 7);
                     if number.is_multiple_of(3) {
                         let _ = tokio::time::timeout(std::time::Duration::ZERO, turn).await;
                     } else {

@@ -85,6 +85,10 @@ fn settings_that_make_no_sense_are_named() {
     misspelt.env("EARMARK_SERVER_WROKERS", "3").args(["--index", "i", "--listen", "nowhere"]);
     let text = String::from_utf8(misspelt.output().unwrap().stderr).unwrap();
     assert!(text.contains("EARMARK_SERVER_WROKERS is no setting"), "{text}");
+    let mut without_index = server_command();
+    without_index.env("EARMARK_SERVER_INDEXX", "i");
+    let text = String::from_utf8(without_index.output().unwrap().stderr).unwrap();
+    assert!(text.contains("EARMARK_SERVER_INDEXX") && text.contains("no index is set"), "{text}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.toml");
     std::fs::write(&file, "wrokers = 3").unwrap();

@@ -1,4 +1,4 @@
-//! A request of HTTP/1.1 by hand, whose body ends before it should.
+//! A request of HTTP/1.1 by hand, whose body may stop before its end.
 
 use std::io;
 use std::net::Ipv4Addr;

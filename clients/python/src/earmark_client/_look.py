@@ -7,6 +7,7 @@ import ssl
 import time
 
 _TIME_MAX_S = 2.0
+_STREAM = socket.SOCK_STREAM
 
 # By OpenSSL's numbers of what is wrong with a certificate (X509_V_ERR_…).
 _WRONG_TIMES = {
@@ -57,10 +58,22 @@ def _context() -> ssl.SSLContext:
 
 
 def _shake_hands(address: str, context: ssl.SSLContext, limit_s: float) -> None:
-    time_max_s = min(limit_s, _TIME_MAX_S)
-    end_s = time.monotonic() + time_max_s
+    end_s = time.monotonic() + min(limit_s, _TIME_MAX_S)
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), time_max_s) as plain:
-        plain.settimeout(max(end_s - time.monotonic(), 0.001))
-        with context.wrap_socket(plain, server_hostname=host.strip("[]")):
-            pass
+    host = host.strip("[]")
+    failure: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, place in socket.getaddrinfo(host, int(port), type=_STREAM):
+        left_s = end_s - time.monotonic()
+        if left_s <= 0:
+            break
+        with socket.socket(family, kind, protocol) as plain:
+            plain.settimeout(left_s)
+            try:
+                plain.connect(place)
+            except OSError as error:
+                failure = error
+                continue
+            plain.settimeout(max(end_s - time.monotonic(), 0.001))
+            with context.wrap_socket(plain, server_hostname=host):
+                return
+    raise failure
