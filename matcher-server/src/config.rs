@@ -125,7 +125,8 @@ pub struct Settings {
     /// Longest pause of a stream between two packets [default: 1m].
     #[arg(long, env = "EARMARK_SERVER_STREAM_PAUSE_MAX", value_name = "TIME")]
     stream_pause_max: Option<Span>,
-    /// Requests that may wait for a worker; more are refused as busy [default: 64].
+    /// Requests that may wait for a worker, of clips those of one client, and twice as many of all; more are refused as
+    /// busy [default: 64].
     #[arg(long, env = "EARMARK_SERVER_QUEUE_LEN", value_name = "N")]
     queue_len: Option<usize>,
     /// Program for codecs that are not built in, or "none" [default: ffmpeg, from the PATH].

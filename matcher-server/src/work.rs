@@ -35,7 +35,7 @@ use self::turns::{Jobs, Place};
 use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusal, Stage};
-use crate::places::{self, Places};
+use crate::places::Places;
 use crate::reason::Reason;
 use crate::status;
 use crate::traces;
@@ -77,7 +77,7 @@ impl Work {
             Pool::new(name, workers, config.queue_len, urgency, Arc::clone(&stop), metrics.clone())
         };
         Self {
-            queries: pool("queries", config.workers, Urgency::Now).of_clips(),
+            queries: pool("queries", config.workers, Urgency::Now).of_clips(config.queue_len),
             uploads: pool("uploads", config.upload_workers, Urgency::CanWait),
             lookups: pool("lookups", config.workers.max(4), Urgency::Now),
             streams: Pool::new(
@@ -147,10 +147,9 @@ pub(crate) struct Load {
 pub(crate) struct Pool {
     name: &'static str,
     workers: u32,
-    queue_len: usize,
     urgency: Urgency,
-    /// Places for jobs that run or wait.
-    admission: Arc<Places<Client>>,
+    /// Places for jobs that wait.
+    queue: Arc<Places<Client>>,
     /// Workers, and who waits for one.
     running: Arc<Turns<Client>>,
     /// Set when the server gives up on what still runs.
@@ -189,16 +188,13 @@ impl Urgency {
     }
 }
 
-/// What a job holds while it runs: that it was let in, and its worker.
-type Held = (places::Place<Client>, Place<Client>);
-
 /// Whether a job is to go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancel {
     abandoned: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     /// Of jobs that make way when they take long.
-    pace: Option<Arc<Pace<Held>>>,
+    pace: Option<Arc<Pace<Place<Client>>>>,
 }
 
 impl Cancel {
@@ -256,9 +252,8 @@ impl Pool {
         Self {
             name,
             workers,
-            queue_len,
             urgency,
-            admission: Places::new(workers as usize + queue_len, workers as usize + queue_len),
+            queue: Places::new(queue_len, queue_len),
             running: Turns::new(workers as usize),
             stop,
             metrics,
@@ -267,18 +262,18 @@ impl Pool {
         }
     }
 
-    /// The same pool, that sheds what would make everybody wait, and whose long jobs make way.
-    fn of_clips(self) -> Self {
-        let workers = self.workers as usize;
-        let lane = Some(Lane::new(workers));
-        // So that one client alone may have as many wait as the setting says.
-        let admission = Places::shared(2 * (workers + self.queue_len));
-        Self { pressure: Some(Arc::new(Pressure::new())), lane, admission, ..self }
+    /// The same pool, that sheds what would make everybody wait, and whose long jobs make way. One client may have
+    /// `queue_len` jobs wait, all together twice as many.
+    fn of_clips(self, queue_len: usize) -> Self {
+        let lane = Some(Lane::new(self.workers as usize));
+        let queue = Places::shared(2 * queue_len);
+        Self { pressure: Some(Arc::new(Pressure::new())), lane, queue, ..self }
     }
 
     /// Why a job of the client that came now would be refused, if it would; so that nobody need send one.
     pub(crate) fn refusal(&self, client: &Client) -> Option<Refusal> {
-        if !self.admission.has_one_for(client) {
+        let is_busy = self.running.jobs().running >= self.workers as usize;
+        if is_busy && !self.queue.has_one_for(client) {
             return Some(Refusal::QueueFull);
         }
         let client = client.clone();
@@ -338,7 +333,7 @@ impl Pool {
 
     /// Runs `job` on a thread for blocking work, as soon as a worker is free.
     ///
-    /// A permit is held until the job itself has ended or made way, also when the caller is gone by then:
+    /// Its worker is held until the job itself has ended or made way, also when the caller is gone by then:
     /// otherwise clients that hang up could start more work than there are workers.
     ///
     /// # Errors
@@ -379,9 +374,6 @@ impl Pool {
                 return Err(Reason::DeadlinePassed.status(text));
             }
             let patience = pool.patience(&terms).map_err(|refusal| pool.refuse(refusal))?;
-            let Ok(admitted) = pool.admission.take(terms.client.clone()) else {
-                return Err(pool.refuse(Refusal::QueueFull));
-            };
             let queued = Instant::now();
             let abandon = AbandonOnDrop(Arc::default());
             let (abandoned, stop) = (Arc::clone(&abandon.0), Arc::clone(&pool.stop));
@@ -391,17 +383,18 @@ impl Pool {
                 }
                 running
             } else {
+                let waits = pool.queue.take(terms.client.clone());
+                let _waits = waits.map_err(|_| pool.refuse(Refusal::QueueFull))?;
                 let turn = pool.running.wait(terms.client.clone());
                 let running = tokio::time::timeout(patience, turn).await;
                 running.map_err(|_| pool.refuse(Refusal::QueueSlow))?
             };
             let task = pool.urgency.spawn(move || {
-                let held = (admitted, running);
-                let (pace, _held) = match &pool.lane {
-                    None => (None, Some(held)),
+                let (pace, _running) = match &pool.lane {
+                    None => (None, Some(running)),
                     Some(lane) => {
                         let (lane, workers) = (Arc::clone(lane), Arc::clone(&pool.running));
-                        (Some(Arc::new(Pace::new(lane, workers, terms, held))), None)
+                        (Some(Arc::new(Pace::new(lane, workers, terms, running))), None)
                     }
                 };
                 let cancel = Cancel { abandoned, stop, pace };
@@ -522,7 +515,8 @@ mod tests {
     /// Files of hours, or of days of silence, must not hold the workers that clips of seconds need.
     #[tokio::test]
     async fn a_long_job_makes_way_and_more_than_there_is_room_for_are_refused() {
-        let pool = Pool::new("test", 1, 4, Urgency::Now, Arc::default(), Metrics::new()).of_clips();
+        let pool =
+            Pool::new("test", 1, 4, Urgency::Now, Arc::default(), Metrics::new()).of_clips(4);
         let of = |client: &str| {
             let client = Client::Key(client.to_owned());
             Terms { client, deadline: None, manner: Manner::Prompt }
