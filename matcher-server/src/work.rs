@@ -3,15 +3,19 @@
 //!
 //! A [`Pool`] runs at most `workers` jobs and lets at most `queue_len` more wait; whoever comes
 //! then is refused at once, because a queue without end would only turn overload into memory and
-//! timeouts. Of clips no client has more than half of the queue, and workers go around among the clients ([`turns`]). Queries are also refused that would wait longer than queries take ([`pressure`]), and those that take long
-//! make way for the others ([`long`]). There are five pools, so that one kind of work cannot keep another waiting: long
+//! timeouts. There are five pools, so that one kind of work cannot keep another waiting: long
 //! uploads do not delay queries or streams, none delays looking a track up, and a backup delays nothing.
 //! Uploads and backups also get only the processor time that the others leave.
+//!
+//! Queries are of many clients at once. No client has more than half of their queue, and workers go around among the
+//! clients ([`turns`]); who would wait longer than queries take is refused ([`pressure`]), and those that take long make way
+//! for the others ([`long`]).
 //!
 //! A job learns through [`Cancel`] that nobody waits for its answer any more: the request's
 //! future was dropped (the client hung up, or its deadline passed), or the server gives up. Jobs
 //! ask at each chunk of audio.
 
+mod cancel;
 mod long;
 mod pressure;
 mod turns;
@@ -28,16 +32,17 @@ use opentelemetry::Context;
 use tokio::sync::oneshot;
 use tonic::Status;
 
+use self::cancel::AbandonOnDrop;
+pub(crate) use self::cancel::Cancel;
 use self::long::{Lane, Pace};
 use self::pressure::{Pressure, Queue};
+use self::turns::Jobs;
 pub(crate) use self::turns::Turns;
-use self::turns::{Jobs, Place};
 use crate::client::Client;
 use crate::config::Config;
 use crate::metrics::{Metrics, Refusal, Stage};
 use crate::places::Places;
 use crate::reason::Reason;
-use crate::status;
 use crate::traces;
 
 /// Jobs of streams that run at a time, for each worker: they last a millisecond, and handing the next one
@@ -146,7 +151,7 @@ pub(crate) struct Load {
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     name: &'static str,
-    workers: u32,
+    workers: usize,
     urgency: Urgency,
     /// Places for jobs that wait.
     queue: Arc<Places<Client>>,
@@ -188,56 +193,6 @@ impl Urgency {
     }
 }
 
-/// Whether a job is to go on.
-#[derive(Debug, Clone)]
-pub(crate) struct Cancel {
-    abandoned: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    /// Of jobs that make way when they take long.
-    pace: Option<Arc<Pace<Place<Client>>>>,
-}
-
-impl Cancel {
-    /// True if the job shall end: its answer is not wanted any more, or there is no place for a job as long. In between
-    /// it makes way for others, if it has to, and may wait for that.
-    pub(crate) fn is_over(&self) -> bool {
-        let Some(pace) = &self.pace else { return self.is_cancelled() };
-        pace.make_way(|| self.is_cancelled());
-        self.is_cancelled() || pace.is_refused()
-    }
-
-    /// How long the job has waited since it made way.
-    pub(crate) fn waited(&self) -> Duration {
-        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.waited())
-    }
-
-    /// True if the answer is not wanted any more.
-    fn is_cancelled(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
-    }
-
-    /// One that was cancelled before the job began, or never is.
-    #[cfg(test)]
-    pub(crate) fn preset(cancelled: bool) -> Self {
-        let abandoned = Arc::new(AtomicBool::new(cancelled));
-        Self { abandoned, stop: Arc::default(), pace: None }
-    }
-
-    /// An error if the job shall end.
-    pub(crate) fn check(&self) -> Result<(), Status> {
-        if self.is_over() { Err(status::cancelled()) } else { Ok(()) }
-    }
-}
-
-/// Cancels a job when the request that waits for it is dropped.
-struct AbandonOnDrop(Arc<AtomicBool>);
-
-impl Drop for AbandonOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Pool {
     fn new(
         name: &'static str,
@@ -247,14 +202,13 @@ impl Pool {
         stop: Arc<AtomicBool>,
         metrics: Metrics,
     ) -> Self {
-        // Config::check keeps both far below this.
-        let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        let workers = workers.max(1);
         Self {
             name,
             workers,
             urgency,
             queue: Places::new(queue_len, queue_len),
-            running: Turns::new(workers as usize),
+            running: Turns::new(workers),
             stop,
             metrics,
             pressure: None,
@@ -265,14 +219,14 @@ impl Pool {
     /// The same pool, that sheds what would make everybody wait, and whose long jobs make way. One client may have
     /// `queue_len` jobs wait, all together twice as many.
     fn of_clips(self, queue_len: usize) -> Self {
-        let lane = Some(Lane::new(self.workers as usize));
+        let lane = Some(Lane::new(self.workers));
         let queue = Places::shared(2 * queue_len);
         Self { pressure: Some(Arc::new(Pressure::new())), lane, queue, ..self }
     }
 
     /// Why a job of the client that came now would be refused, if it would; so that nobody need send one.
     pub(crate) fn refusal(&self, client: &Client) -> Option<Refusal> {
-        let is_busy = self.running.jobs().running >= self.workers as usize;
+        let is_busy = self.running.jobs().running >= self.workers;
         if is_busy && !self.queue.has_one_for(client) {
             return Some(Refusal::QueueFull);
         }
@@ -303,8 +257,8 @@ impl Pool {
                 let is_long = self.lane.as_ref().is_some_and(|lane| lane.is_known(client));
                 let queue = Queue {
                     ahead: self.running.ahead(client),
-                    workers: self.workers as usize,
-                    is_free: self.running.jobs().running < self.workers as usize,
+                    workers: self.workers,
+                    is_free: self.running.jobs().running < self.workers,
                     is_only: !is_long && !self.running.is_known(client),
                 };
                 pressure.patience(queue, now, terms.deadline)
@@ -459,129 +413,4 @@ impl Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    fn pool(workers: usize, queue_len: usize) -> Pool {
-        Pool::new("test", workers, queue_len, Urgency::Now, Arc::default(), Metrics::new())
-    }
-
-    #[tokio::test]
-    async fn the_first_job_beyond_the_queue_is_refused_and_the_next_ones_run_again() {
-        let pool = pool(1, 1);
-        let (release, wait) = mpsc::channel::<()>();
-        let running = tokio::spawn(pool.run(move |_| {
-            wait.recv().ok();
-            Ok(1)
-        }));
-        while pool.running.jobs().running == 0 {
-            tokio::task::yield_now().await;
-        }
-        let queued = tokio::spawn(pool.run(|_| Ok(2)));
-        while pool.running.jobs().waiting == 0 {
-            tokio::task::yield_now().await;
-        }
-        let refused = pool.run(|_| Ok(3)).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        release.send(()).unwrap();
-        assert_eq!(running.await.unwrap().unwrap(), 1);
-        assert_eq!(queued.await.unwrap().unwrap(), 2);
-        assert_eq!(pool.run(|_| Ok(4)).await.unwrap(), 4);
-    }
-
-    #[tokio::test]
-    async fn a_job_learns_that_its_caller_is_gone_and_keeps_its_worker_until_it_ends() {
-        let pool = pool(1, 1);
-        let (started, is_started) = tokio::sync::oneshot::channel();
-        let (ended, is_ended) = tokio::sync::oneshot::channel();
-        let request = tokio::spawn(pool.run(move |cancel| {
-            started.send(()).unwrap();
-            while !cancel.is_cancelled() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            ended.send(()).unwrap();
-            Ok(())
-        }));
-        is_started.await.unwrap();
-        assert_eq!(pool.running.jobs().running, 1);
-        request.abort();
-        is_ended.await.unwrap();
-        pool.idle().await;
-        assert_eq!(pool.running.jobs().running, 0);
-    }
-
-    /// Files of hours, or of days of silence, must not hold the workers that clips of seconds need.
-    #[tokio::test]
-    async fn a_long_job_makes_way_and_more_than_there_is_room_for_are_refused() {
-        let pool =
-            Pool::new("test", 1, 4, Urgency::Now, Arc::default(), Metrics::new()).of_clips(4);
-        let of = |client: &str| {
-            let client = Client::Key(client.to_owned());
-            Terms { client, deadline: None, manner: Manner::Prompt }
-        };
-        let ended = Arc::new(AtomicBool::new(false));
-        let long = || {
-            let ended = Arc::clone(&ended);
-            tokio::spawn(pool.run_for(of("a"), move |cancel| {
-                while !ended.load(Ordering::Relaxed) {
-                    cancel.check()?;
-                    thread::sleep(Duration::from_millis(1));
-                }
-                Ok(1)
-            }))
-        };
-        let begun = async || {
-            while pool.load().running == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let mut jobs = Vec::new();
-        for long_jobs in [(1, 0), (1, 1), (1, 1)] {
-            jobs.push(long());
-            begun().await;
-            // Of somebody who asks for nothing else.
-            assert_eq!(pool.run_for(of("b"), |_| Ok(2)).await.unwrap(), 2);
-            let Jobs { running, waiting } = pool.long_jobs();
-            assert_eq!((running, waiting), long_jobs);
-        }
-        let refused = jobs.pop().unwrap().await.unwrap().unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
-        assert!(pool.check_size(LONG_BYTES, &of("a")).is_ok());
-        assert!(pool.check_size(LONG_BYTES + 1, &of("a")).is_err());
-        assert!(pool.check_size(LONG_BYTES + 1, &of("b")).is_ok());
-        let patient = Terms { manner: Manner::Patient, ..of("a") };
-        assert!(pool.check_size(LONG_BYTES + 1, &patient).is_ok());
-        ended.store(true, Ordering::Relaxed);
-        for job in jobs {
-            assert_eq!(job.await.unwrap().unwrap(), 1);
-        }
-        pool.idle().await;
-        assert_eq!(pool.long_load().running, 0);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn what_can_wait_runs_behind_the_rest() {
-        let nice = |_: &Cancel| {
-            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            // The 19th field; the second is the name in parentheses.
-            let fields = stat.rsplit_once(')').unwrap().1;
-            Ok(fields.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap())
-        };
-        let pool = |urgency| Pool::new("test", 1, 0, urgency, Arc::default(), Metrics::new());
-        let now = pool(Urgency::Now).run(nice).await.unwrap();
-        let can_wait = pool(Urgency::CanWait).run(nice).await.unwrap();
-        assert!(can_wait > now || now >= 10, "{can_wait}, {now}");
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_internal_error_and_frees_the_worker() {
-        let pool = pool(1, 0);
-        let status = pool.run::<(), _>(|_| panic!("a decoder's bug")).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Internal);
-        assert!(!status.message().contains("decoder"));
-        assert_eq!(pool.run(|_| Ok(7)).await.unwrap(), 7);
-    }
-}
+mod tests;

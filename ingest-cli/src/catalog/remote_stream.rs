@@ -187,7 +187,11 @@ impl<'a> RemoteFollower<'a> {
             let (connection, started) = match connected {
                 Ok(connected) => connected,
                 Err(error) => {
-                    status = error.downcast::<Status>()?;
+                    let failed = error.downcast::<Status>()?;
+                    // A try that was cut off says less than those before.
+                    if !patience.left().is_zero() {
+                        status = failed;
+                    }
                     continue;
                 }
             };

@@ -282,6 +282,9 @@ pub(crate) async fn find(
     Ok(matcher.r#match(query(audio)).await?.into_inner())
 }
 
+/// How long a gate may be shut: longer than any test has it so.
+const GATE_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// An index in memory whose queries wait while its gate is shut. Everything else answers.
 #[derive(Debug)]
 pub(crate) struct GatedIndex {
@@ -323,7 +326,9 @@ impl Index for GatedIndex {
     fn timeline(&self) -> Arc<Timeline> {
         let mut state = self.state.lock().unwrap();
         state.waiting += 1;
-        state = self.changed.wait_while(state, |state| !state.open).unwrap();
+        // A test that has failed opens it no more, and must end all the same.
+        let opened = self.changed.wait_timeout_while(state, GATE_TIME_MAX, |state| !state.open);
+        state = opened.unwrap().0;
         state.waiting -= 1;
         drop(state);
         self.inner.timeline()

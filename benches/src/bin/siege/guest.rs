@@ -1,5 +1,6 @@
 //! Somebody who has nothing to do with it all, and asks for a clip now and then, over a connection of its own each time.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,8 +33,8 @@ pub(crate) struct Answers {
     times: Vec<Duration>,
     /// How often it was told to come back later.
     refused: usize,
-    /// What it got instead of answers.
-    pub(crate) wrong: Vec<String>,
+    /// What it got instead of answers, and how often.
+    pub(crate) wrong: BTreeMap<String, usize>,
 }
 
 impl Guest {
@@ -52,14 +53,21 @@ impl Guest {
                 let answer = self.ask(&url);
                 let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
                 answers.asked += 1;
-                match answer {
-                    Ok((200, true)) => answers.times.push(began.elapsed()),
-                    Ok((status, _)) if BUSY.contains(&status) => answers.refused += 1,
-                    Ok((200, false)) => answers.wrong.push("the clip was not recognised".into()),
-                    Ok((status, _)) => {
-                        answers.wrong.push(format!("a guest's clip: status {status}"))
+                let wrong = match answer {
+                    Ok((200, true)) => {
+                        answers.times.push(began.elapsed());
+                        None
                     }
-                    Err(error) => answers.wrong.push(format!("a guest's clip: {error:#}")),
+                    Ok((status, _)) if BUSY.contains(&status) => {
+                        answers.refused += 1;
+                        None
+                    }
+                    Ok((200, false)) => Some("the clip was not recognised".to_owned()),
+                    Ok((status, _)) => Some(format!("status {status}")),
+                    Err(error) => Some(format!("{error:#}")),
+                };
+                if let Some(wrong) = wrong {
+                    *answers.wrong.entry(wrong).or_default() += 1;
                 }
                 drop(answers);
                 std::thread::sleep(PAUSE);

@@ -170,7 +170,9 @@ impl Phase {
 
     /// What must not be.
     fn faults(&self, cli: &Cli) -> Vec<String> {
-        let mut faults = self.guest.wrong.clone();
+        let wrong = self.guest.wrong.iter();
+        let mut faults: Vec<_> =
+            wrong.map(|(what, count)| format!("a guest's clip, {count} times: {what}")).collect();
         if self.memory_mib > cli.memory_max {
             faults.push(format!("it took {} MiB", self.memory_mib));
         }

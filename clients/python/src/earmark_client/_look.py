@@ -7,7 +7,6 @@ import ssl
 import time
 
 _TIME_MAX_S = 2.0
-_STREAM = socket.SOCK_STREAM
 
 # By OpenSSL's numbers of what is wrong with a certificate (X509_V_ERR_…).
 _WRONG_TIMES = {
@@ -62,7 +61,8 @@ def _shake_hands(address: str, context: ssl.SSLContext, limit_s: float) -> None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     failure: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, place in socket.getaddrinfo(host, int(port), type=_STREAM):
+    places = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, place in places:
         left_s = end_s - time.monotonic()
         if left_s <= 0:
             break
